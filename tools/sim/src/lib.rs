@@ -50,6 +50,7 @@ pub mod operator;
 pub mod plan;
 pub mod pool;
 pub mod port;
+pub mod raft;
 pub mod remap;
 pub mod ring_door;
 pub mod rng;
