@@ -20,6 +20,8 @@ pub enum Invariant {
     Isolation,
     /// 12: every wait has a deadline and shows up when it is past it.
     BoundedWaiting,
+    /// 13: when faults stop, all is well again with nobody's help.
+    Heals,
     /// 14: foreign bytes cannot hurt.
     ForeignBytes,
     /// 15: a configuration that has grown on elsewhere is recognised, and not written over unasked.
@@ -38,6 +40,7 @@ impl Invariant {
             Invariant::AllOrNothing => 10,
             Invariant::Isolation => 11,
             Invariant::BoundedWaiting => 12,
+            Invariant::Heals => 13,
             Invariant::ForeignBytes => 14,
             Invariant::OneLineage => 15,
             Invariant::DataPath => 0,

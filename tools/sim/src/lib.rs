@@ -15,11 +15,14 @@
 //!   operator ── cluster ── node (control) ── reactors, door, work on media
 //!
 //!   clients ── session (port) ── links ── session (port) ── clients
+//!
+//!   clients ── network ── voters (Raft) ── log and state on media that lose what was not synced
 //! ```
 //!
 //! What is checked, by number of the house's invariants: 1 in [`door`], [`ring_door`] and [`guest`]; 2 in
-//! [`history`] and [`backup`]; 6 and 7 in [`moves`], [`remap`] and [`mappings`]; 10 in [`operator`] and [`superblock`]; 15
-//! in [`lineage`]; 4 and 13 in [`links`]; 11 and 12 in [`verify`]; 14 in [`memory`], [`guest`] and [`hostile`]; and that a turn does not
+//! [`history`] and [`backup`]; 4 and 13 in [`links`]; 6 and 7 in [`moves`], [`remap`] and [`mappings`]; 10 in [`operator`],
+//! [`superblock`] and [`raft`], which also checks 13; 15 in [`lineage`]; 11 and 12 in [`verify`]; 14 in [`memory`],
+//! [`guest`] and [`hostile`]; and that a turn does not
 //! allocate, in [`daemon`].
 //!
 //! Start reading at [`scenario`], then [`world`]. [`plan::Break`] lists the deliberate faults that prove the checkers

@@ -130,6 +130,12 @@ pub const MUTATIONS: &[Mutation] = &[
         scenario: "lineage",
         finds: Invariant::Isolation,
     },
+    Mutation {
+        name: "voters-never-sync",
+        fault: Break::VotersNeverSync,
+        scenario: "raft",
+        finds: Invariant::AllOrNothing,
+    },
 ];
 
 /// The deliberate fault of a name.

@@ -110,6 +110,8 @@ pub enum Break {
     AcknowledgesUnlogged,
     /// A medium that the node may not use stays open and locked.
     KeepsRefused,
+    /// What voters sync is not kept when their power goes off.
+    VotersNeverSync,
 }
 
 /// Everything about one run but its seed.

@@ -6,7 +6,7 @@ use crate::finding::Findings;
 use crate::guest::Habits;
 use crate::plan::{Break, Chaos, DiskPlan, GuestPlan, Plan};
 use crate::rng::{Rng, RunHash};
-use crate::{backup, lineage, links, operator, superblock};
+use crate::{backup, lineage, links, operator, raft, superblock};
 use palisade_block::Nanos;
 use palisade_engine::{IdlePolicy, ReactorConfig};
 
@@ -131,6 +131,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "links",
         about: "a session of a data port over links that break, swallow and turn bits; ends that stand still or start anew",
         run: Run::Alone(|rng, _, findings| links::run(rng, findings)),
+    },
+    Scenario {
+        name: "raft",
+        about: "voters that end, start, and hear each other badly; what was acknowledged is there, on all, and they heal",
+        run: Run::Alone(raft::run::run),
     },
     Scenario {
         name: "scarce",

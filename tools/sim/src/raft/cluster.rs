@@ -1,0 +1,128 @@
+//! The nodes of a run: started, ended in the middle of anything, and started again from what their media have.
+
+use crate::finding::Invariant;
+use crate::raft::history::History;
+use crate::raft::medium::VoterFile;
+use crate::raft::network::{Dialer, Network, group_of, id_of};
+use crate::raft::runtime::Virtual;
+use crate::raft::tasks::{Tasks, locked};
+use crate::raft::watched_state::WatchedState;
+use crate::rng::Rng;
+use openraft::{Config, RaftLogReader, SnapshotPolicy};
+use palisade_consensus::raft::{Voting, create, open, rules};
+use std::sync::{Arc, Mutex};
+
+/// A node's Raft.
+pub type Raft = openraft::Raft<Voting<Virtual>, WatchedState>;
+
+/// All nodes, whether they run or not.
+#[derive(Clone, Debug)]
+pub struct Nodes {
+    files: Arc<Vec<[VoterFile; 2]>>,
+    config: Arc<Config>,
+    network: Network,
+    history: Arc<Mutex<History>>,
+    observed: Arc<Mutex<Vec<Option<WatchedState>>>>,
+}
+
+impl Nodes {
+    /// So many nodes with new files, none of which runs.
+    ///
+    /// # Panics
+    /// Files cannot be made in memory, or our own rules do not fit each other.
+    pub fn new(
+        count: usize,
+        network: Network,
+        history: Arc<Mutex<History>>,
+        rng: &mut Rng,
+        syncs: bool,
+    ) -> Nodes {
+        let mut config = rules("simulated").expect("our own rules fit each other");
+        // So few that a run sees many states kept, and logs that are too short for who comes late.
+        config.snapshot_policy = SnapshotPolicy::LogsSinceLast(rng.between(5, 30));
+        config.max_in_snapshot_log_to_keep = rng.between(0, 8);
+        config.max_payload_entries = rng.between(1, 20);
+        let files = (0..count).map(|node| {
+            let files = ["log", "state"].map(|name| VoterFile::new(format!("node-{node}/{name}"), syncs));
+            let [log, state] = &files;
+            create(id_of(node), log, state).expect("files in memory can be made");
+            files
+        });
+        Nodes {
+            files: Arc::new(files.collect()),
+            config: Arc::new(config),
+            network,
+            history,
+            observed: Arc::new(Mutex::new(vec![None; count])),
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Starts a node that does not run. It is there a little later.
+    pub fn start(&self, node: usize) {
+        let nodes = self.clone();
+        let work = async move {
+            // One whose media fail while it starts is ended soon, and starts anew.
+            if let Err(what) = nodes.run(node).await
+                && !nodes.files[node].iter().any(VoterFile::fails)
+            {
+                let what = format!("node {node} does not start: {what}");
+                locked(&nodes.history).found(Invariant::AllOrNothing, what);
+            }
+        };
+        Tasks::current().spawn_in(group_of(node), Box::pin(work));
+    }
+
+    async fn run(&self, node: usize) -> Result<(), String> {
+        let [log, state] = &self.files[node];
+        let opened = open::<Virtual>(id_of(node), log, state);
+        let (mut log, state) = opened.map_err(|error| error.to_string())?;
+        let vote = log.read_vote().await.map_err(|error| error.to_string())?;
+        let vote = vote.map(|vote| (vote.leader_id.term, vote.leader_id.voted_for, vote.committed));
+        locked(&self.history).remembers(node, vote);
+        let observed = WatchedState::new(state, node, Arc::clone(&self.history)).await;
+        let observed = observed.map_err(|error| error.to_string())?;
+        let dialer = Dialer {
+            node,
+            network: self.network.clone(),
+            history: Arc::clone(&self.history),
+        };
+        let config = Arc::clone(&self.config);
+        let raft = Raft::new(id_of(node), config, dialer, log, observed.clone()).await;
+        let raft = raft.map_err(|error| error.to_string())?;
+        locked(&self.observed)[node] = Some(observed);
+        self.network.set_node(node, Some(raft));
+        Ok(())
+    }
+
+    /// Whether a node runs.
+    pub fn runs(&self, node: usize) -> bool {
+        locked(&self.observed)[node].is_some()
+    }
+
+    /// The state machine of a node that runs.
+    pub fn observed(&self, node: usize) -> Option<WatchedState> {
+        locked(&self.observed)[node].clone()
+    }
+
+    /// Ends a node where it is. What it had not synced is left to chance.
+    pub fn end(&self, node: usize, rng: &mut Rng) {
+        self.files[node].iter().for_each(|file| file.cut_off(rng));
+        let observed = locked(&self.observed)[node].take();
+        drop(observed);
+        self.network.set_node(node, None);
+        Tasks::current().end(group_of(node));
+    }
+
+    /// Lets the media of a node fail after some operations more, in the middle of what it then does.
+    pub fn fail(&self, node: usize, rng: &mut Rng) {
+        let operations = rng.below(40);
+        self.files[node]
+            .iter()
+            .for_each(|file| file.fail_after(operations));
+    }
+}

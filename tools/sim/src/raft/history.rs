@@ -1,0 +1,313 @@
+//! What a run has seen of all nodes, and whether it fits: one sequence of entries, applied by all; one leader in a term; no
+//! promise forgotten; nothing acknowledged that is not in the sequence; no read that has missed what was known when it began; and no node that
+//! goes back.
+
+use crate::finding::Invariant;
+use crate::raft::runtime::Virtual;
+use crate::raft::tasks::Tasks;
+use crate::rng::mix;
+use openraft::EntryPayload;
+use openraft::type_config::alias::EntryOf;
+use palisade_consensus::raft::{EntryOutcome, Proposal, VoterId, Voting};
+use palisade_model::{Cluster, Command};
+use palisade_words::{Generation, LineageId};
+use std::collections::BTreeMap;
+
+/// An entry as the state machine of a node gets it.
+pub type VoterEntry = EntryOf<Voting<Virtual>>;
+
+/// Where a node is: the latest entry it has applied, what that has led to, and the entry that says who votes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AppliedPosition {
+    /// The index of the latest entry; none before any.
+    pub index: Option<u64>,
+    /// The generation of its cluster.
+    pub generation: Generation,
+    /// The id of that generation.
+    pub lineage: LineageId,
+    /// The index of the entry by which its voters are.
+    pub members_since: Option<u64>,
+}
+
+/// How a node came to be where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum How {
+    /// It has started.
+    Started,
+    /// It has applied entries.
+    Applied,
+    /// It has taken over a snapshot.
+    TookSnapshot,
+}
+
+/// One entry of the one sequence, and what it has to come to.
+#[derive(Debug)]
+struct Agreed {
+    term: u64,
+    words: u64,
+    command: Option<Command>,
+    outcome: EntryOutcome,
+    after: AppliedPosition,
+}
+
+/// What a client was told is done.
+#[derive(Debug)]
+struct Acknowledged {
+    index: u64,
+    term: u64,
+    command: Command,
+    outcome: EntryOutcome,
+}
+
+/// All that was seen.
+#[derive(Debug)]
+pub struct History {
+    sequence: Vec<Agreed>,
+    /// What the sequence has led to so far.
+    cluster: Cluster,
+    members_since: Option<u64>,
+    /// Where each node was when it was last heard of.
+    nodes: Vec<AppliedPosition>,
+    leaders: BTreeMap<u64, VoterId>,
+    /// What each node has promised to others: its vote, in the latest term it has answered anybody in.
+    promises: BTreeMap<usize, (u64, VoterId)>,
+    /// Who has promised something new last.
+    promised_last: Option<usize>,
+    acknowledged: Vec<Acknowledged>,
+    /// The latest entry that any client knows of, by an acknowledgement or a read.
+    known: Option<u64>,
+    counts: Counts,
+    findings: Vec<(Invariant, u64, String)>,
+}
+
+/// How much has happened in a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Entries that were agreed on.
+    pub entries: u64,
+    /// Commands that clients were told are done, and of those the refused.
+    pub acknowledged: u64,
+    /// Commands that clients were told the model has refused.
+    pub refused: u64,
+    /// Reads that were answered.
+    pub reads: u64,
+    /// Terms that had a leader.
+    pub terms: u64,
+    /// Snapshots that nodes have taken over.
+    pub snapshots: u64,
+    /// Times a node has started.
+    pub starts: u64,
+}
+
+impl History {
+    /// Of so many nodes that have nothing yet.
+    pub fn new(nodes: usize) -> History {
+        History {
+            sequence: Vec::new(),
+            cluster: Cluster::empty(),
+            members_since: None,
+            nodes: vec![AppliedPosition::default(); nodes],
+            leaders: BTreeMap::new(),
+            promises: BTreeMap::new(),
+            promised_last: None,
+            acknowledged: Vec::new(),
+            known: None,
+            counts: Counts::default(),
+            findings: Vec::new(),
+        }
+    }
+
+    /// What does not fit, as far as it was not asked for yet.
+    /// Each with its time, in nanoseconds.
+    pub fn take_findings(&mut self) -> Vec<(Invariant, u64, String)> {
+        std::mem::take(&mut self.findings)
+    }
+
+    /// Notes what must not have happened.
+    pub fn found(&mut self, invariant: Invariant, what: String) {
+        self.findings.push((invariant, Tasks::current().now_ns(), what));
+    }
+
+    /// How much has happened.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            entries: self.sequence.len() as u64,
+            terms: self.leaders.len() as u64,
+            ..self.counts
+        }
+    }
+
+    /// The latest entry that any client knows of.
+    pub fn known(&self) -> Option<u64> {
+        self.known
+    }
+
+    /// Where a node was when it was last heard of.
+    pub fn position(&self, node: usize) -> AppliedPosition {
+        self.nodes[node]
+    }
+
+    /// A node is about to apply an entry.
+    pub fn applies(&mut self, node: usize, entry: &VoterEntry) {
+        let (index, term) = (entry.log_id.index(), **entry.log_id.committed_leader_id());
+        let words = words_of(entry);
+        if let Some(agreed) = self.sequence.get(index as usize) {
+            if (agreed.term, agreed.words) != (term, words) {
+                let what = format!(
+                    "node {node} applies another entry {index} (term {term}) than others (term {}): {:?}",
+                    agreed.term, agreed.command
+                );
+                self.found(Invariant::AllOrNothing, what);
+            }
+            return;
+        }
+        if index != self.sequence.len() as u64 {
+            let what = format!("node {node} applies entry {index}, and nobody has applied those before it");
+            self.found(Invariant::AllOrNothing, what);
+            return;
+        }
+        let (command, outcome) = match &entry.payload {
+            EntryPayload::Blank => (None, EntryOutcome::Nothing),
+            EntryPayload::Membership(_) => {
+                self.members_since = Some(index);
+                (None, EntryOutcome::Nothing)
+            }
+            EntryPayload::Normal(Proposal(command)) => {
+                let outcome = match self.cluster.apply(command) {
+                    Ok((next, outcome)) => {
+                        self.cluster = next;
+                        EntryOutcome::Applied(outcome)
+                    }
+                    Err(refusal) => EntryOutcome::Refused(refusal),
+                };
+                (Some(command.clone()), outcome)
+            }
+        };
+        let after = AppliedPosition {
+            index: Some(index),
+            generation: self.cluster.generation,
+            lineage: self.cluster.lineage,
+            members_since: self.members_since,
+        };
+        self.sequence.push(Agreed {
+            term,
+            words,
+            command,
+            outcome,
+            after,
+        });
+    }
+
+    /// A node is somewhere: it has applied entries, taken over a snapshot, or started.
+    pub fn is_at(&mut self, node: usize, position: AppliedPosition, how: How) {
+        match how {
+            How::Started => self.counts.starts += 1,
+            How::Applied => {}
+            How::TookSnapshot => self.counts.snapshots += 1,
+        }
+        let before = self.nodes[node];
+        if position.index < before.index || position.generation < before.generation {
+            let what = format!("node {node} goes back ({how:?}) from {before:?} to {position:?}");
+            self.found(Invariant::AllOrNothing, what);
+        }
+        let expected = match position.index {
+            None => Some(AppliedPosition::default()),
+            Some(index) => self.sequence.get(index as usize).map(|agreed| agreed.after),
+        };
+        if expected != Some(position) {
+            let what = format!("node {node} is at {position:?} ({how:?}), which should be {expected:?}");
+            self.found(Invariant::AllOrNothing, what);
+        }
+        self.nodes[node] = position;
+    }
+
+    /// A node says that it leads.
+    pub fn leads(&mut self, term: u64, leader: VoterId) {
+        let first = *self.leaders.entry(term).or_insert(leader);
+        if first != leader {
+            let what = format!("{first} and {leader} both lead in term {term}");
+            self.found(Invariant::AllOrNothing, what);
+        }
+    }
+
+    /// A node answers another, with a vote that is on its medium.
+    pub fn promises(&mut self, node: usize, term: u64, voted_for: VoterId) {
+        let promise = self.promises.entry(node).or_insert((term, voted_for));
+        if promise.0 < term {
+            *promise = (term, voted_for);
+            self.promised_last = Some(node);
+        }
+    }
+
+    /// Who has promised something new since this was asked last.
+    pub fn take_promised(&mut self) -> Option<usize> {
+        self.promised_last.take()
+    }
+
+    /// A node has started, with a vote on its medium: its term, for whom it is, and whether that one was elected. Who has voted
+    /// for one and then hears of another who was elected in the same term follows that one.
+    pub fn remembers(&mut self, node: usize, vote: Option<(u64, VoterId, bool)>) {
+        let Some(promise) = self.promises.get(&node).copied() else {
+            return;
+        };
+        let is_kept = vote.is_some_and(|(term, voted_for, is_elected)| {
+            term > promise.0 || (term == promise.0 && (is_elected || voted_for == promise.1))
+        });
+        if !is_kept {
+            let what = format!("node {node} has promised {promise:?}, and remembers {vote:?} after a start");
+            self.found(Invariant::AllOrNothing, what);
+        }
+    }
+
+    /// A client was told that its command is done.
+    pub fn acknowledge(&mut self, place: (u64, u64), command: Command, outcome: EntryOutcome) {
+        let (term, index) = place;
+        self.known = self.known.max(Some(index));
+        self.counts.acknowledged += 1;
+        self.counts.refused += u64::from(matches!(outcome, EntryOutcome::Refused(_)));
+        self.acknowledged.push(Acknowledged {
+            index,
+            term,
+            command,
+            outcome,
+        });
+    }
+
+    /// A client has read at a node that has applied up to `index`; `known` was known when it began.
+    pub fn read(&mut self, node: usize, known: Option<u64>, index: Option<u64>) {
+        self.counts.reads += 1;
+        if index < known {
+            let what = format!(
+                "a read at node {node} has seen up to {index:?}, and {known:?} was known before it began"
+            );
+            self.found(Invariant::AllOrNothing, what);
+        }
+        self.known = self.known.max(index);
+    }
+
+    /// At the end: whether all that was acknowledged is in the sequence, with the outcome that was told.
+    pub fn check_acknowledged(&mut self) {
+        let mut lost = Vec::new();
+        for told in &self.acknowledged {
+            let agreed = self.sequence.get(told.index as usize);
+            let is_kept = agreed.is_some_and(|agreed| {
+                agreed.term == told.term
+                    && agreed.command.as_ref() == Some(&told.command)
+                    && agreed.outcome == told.outcome
+            });
+            if !is_kept {
+                let instead = agreed.map(|agreed| (agreed.term, &agreed.command, &agreed.outcome));
+                lost.push(format!("{told:?} was told, and there is {instead:?}"));
+            }
+        }
+        for what in lost {
+            self.found(Invariant::AllOrNothing, what);
+        }
+    }
+}
+
+/// A hash over what an entry says.
+fn words_of(entry: &VoterEntry) -> u64 {
+    let text = format!("{:?}", entry.payload);
+    text.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)))
+}
