@@ -26,6 +26,7 @@ mod log_database;
 pub mod log_store;
 pub mod proposal;
 pub mod record;
+pub mod remembered;
 pub mod rules;
 mod state_database;
 pub mod state_machine;
@@ -39,6 +40,7 @@ mod tests;
 
 pub use log_store::LogStore;
 pub use proposal::{EntryOutcome, Proposal};
+pub use remembered::{Remembered, Shown, ShowsLess};
 pub use rules::rules;
 pub use state_machine::StateMachine;
 pub use voter::{LOG_FILE, STATE_FILE, create, open};
