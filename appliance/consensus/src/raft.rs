@@ -25,6 +25,7 @@
 mod log_database;
 pub mod log_store;
 pub mod proposal;
+pub mod propose;
 pub mod record;
 pub mod remembered;
 pub mod rules;
@@ -40,6 +41,7 @@ mod tests;
 
 pub use log_store::LogStore;
 pub use proposal::{EntryOutcome, Proposal};
+pub use propose::{Written, propose};
 pub use remembered::{Remembered, Shown, ShowsLess};
 pub use rules::rules;
 pub use state_machine::StateMachine;

@@ -2,13 +2,14 @@
 
 use crate::raft::cluster::{Nodes, Raft};
 use crate::raft::history::History;
-use crate::raft::network::{Network, node_of};
+use crate::raft::network::Network;
 use crate::raft::runtime::Virtual;
 use crate::raft::tasks::{Tasks, locked};
 use crate::rng::Rng;
 use openraft::base::BoxFuture;
 use openraft::{AsyncRuntime, ReadPolicy};
-use palisade_consensus::raft::{EntryOutcome, Proposal, VoterId};
+use palisade_consensus::ProposeError;
+use palisade_consensus::raft::{Written, propose};
 use palisade_model::{
     AddDisk, AddNode, Command, CreateVolume, DeleteVolume, FEATURE_LEVEL, GrowVolume, InitCluster, Medium,
     MediumRecord, NodeStarted, RaiseFeatureLevel, Usage,
@@ -18,19 +19,11 @@ use palisade_words::{FeatureLevel, Incarnation, Name, Uuid};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// How long a node waits until a command is agreed on.
+const AGREED_WITHIN: Duration = Duration::from_millis(600);
+
 /// How long a client waits for an answer.
 const WITHIN: Duration = Duration::from_millis(800);
-
-/// What a node answers to a command.
-#[derive(Clone, Debug)]
-pub enum ClientAnswer {
-    /// It is done: term and index of its entry, and what it has come to.
-    Done(u64, u64, EntryOutcome),
-    /// Another node may know.
-    Elsewhere(Option<VoterId>),
-    /// It may be done or not.
-    Unknown,
-}
 
 /// A client at the end of the network.
 #[derive(Clone, Debug)]
@@ -58,32 +51,50 @@ impl VoterClient {
             let command = command(self.number, number, &mut rng);
             // Without the first two all others are refused.
             let tries = if number < 2 { 30 } else { rng.between(1, 6) };
+            let mut was_proposed = false;
             for _ in 0..tries {
                 match self.propose(node, command.clone()).await {
-                    ClientAnswer::Done(..) => break,
-                    ClientAnswer::Elsewhere(Some(leader)) => node = node_of(leader),
+                    Some(Ok(_)) => {
+                        was_proposed = true;
+                        break;
+                    }
+                    Some(Err(ProposeError::NotLeader { leader })) => {
+                        let leader = leader.and_then(|leader| self.node_named(&leader.node));
+                        node = leader.unwrap_or_else(|| rng.index(self.nodes.count()));
+                    }
                     // What was proposed and not answered may be proposed again.
-                    ClientAnswer::Elsewhere(None) | ClientAnswer::Unknown => {
-                        node = rng.index(self.nodes.count())
+                    Some(Err(_)) | None => {
+                        was_proposed = true;
+                        node = rng.index(self.nodes.count());
                     }
                 }
                 Virtual::sleep(Duration::from_millis(rng.between(1, 200))).await;
             }
+            if !was_proposed && matches!(command, Command::CreateVolume(_)) {
+                // No other client asks for this one: its volume has an id of its own.
+                locked(&self.history).was_turned_away(command);
+            }
         }
     }
 
-    /// Asks a node for a command. What it is told the history hears.
-    pub async fn propose(&self, node: usize, command: Command) -> ClientAnswer {
-        let answer = |raft: Raft, command| -> BoxFuture<'static, _> {
-            Box::pin(async move { Some(write(&raft, command).await) })
+    fn node_named(&self, name: &Name) -> Option<usize> {
+        let number = name.as_str().strip_prefix('n')?.parse().ok()?;
+        (number < self.nodes.count()).then_some(number)
+    }
+
+    /// Asks a node for a command. What it is told is done the history hears. None when nobody answers.
+    pub async fn propose(&self, node: usize, command: Command) -> Option<Result<Written, ProposeError>> {
+        let nodes = self.nodes.clone();
+        let answer = move |raft: Raft, command| -> BoxFuture<'static, _> {
+            let cluster = nodes.observed(node).map(|observed| observed.cluster());
+            Box::pin(async move { Some(propose(&raft, &*cluster?, command, AGREED_WITHIN).await) })
         };
         // Nobody stops what comes from a client; it may be lost, or its answer.
         let way = (self.nodes.count(), node);
         let told = self.network.ask(way, command.clone(), WITHIN, answer).await;
-        let told = told.unwrap_or(ClientAnswer::Unknown);
-        if let ClientAnswer::Done(term, index, outcome) = &told {
-            Tasks::current().note([1, self.number, *term, *index]);
-            locked(&self.history).acknowledge((*term, *index), command, outcome.clone());
+        if let Some(Ok(written)) = &told {
+            Tasks::current().note([1, self.number, written.term, written.index]);
+            locked(&self.history).acknowledge(written, command);
         }
         told
     }
@@ -110,21 +121,6 @@ impl VoterClient {
             }
             None => rng.index(self.nodes.count()),
         }
-    }
-}
-
-async fn write(raft: &Raft, command: Command) -> ClientAnswer {
-    use openraft::errors::{ClientWriteError, RaftError};
-    match raft.client_write(Proposal(command)).await {
-        Ok(done) => ClientAnswer::Done(
-            **done.log_id.committed_leader_id(),
-            done.log_id.index(),
-            done.data,
-        ),
-        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(other))) => {
-            ClientAnswer::Elsewhere(other.leader_id)
-        }
-        Err(_) => ClientAnswer::Unknown,
     }
 }
 

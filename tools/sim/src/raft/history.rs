@@ -8,7 +8,7 @@ use crate::raft::tasks::Tasks;
 use crate::rng::mix;
 use openraft::EntryPayload;
 use openraft::type_config::alias::EntryOf;
-use palisade_consensus::raft::{EntryOutcome, Proposal, VoterId, Voting};
+use palisade_consensus::raft::{EntryOutcome, Proposal, VoterId, Voting, Written};
 use palisade_model::{Cluster, Command};
 use palisade_words::{Generation, LineageId};
 use std::collections::BTreeMap;
@@ -50,15 +50,6 @@ struct Agreed {
     after: AppliedPosition,
 }
 
-/// What a client was told is done.
-#[derive(Debug)]
-struct Acknowledged {
-    index: u64,
-    term: u64,
-    command: Command,
-    outcome: EntryOutcome,
-}
-
 /// All that was seen.
 #[derive(Debug)]
 pub struct History {
@@ -73,7 +64,8 @@ pub struct History {
     promises: BTreeMap<usize, (u64, VoterId)>,
     /// Who has promised something new last.
     promised_last: Option<usize>,
-    acknowledged: Vec<Acknowledged>,
+    acknowledged: Vec<(Written, Command)>,
+    turned_away: Vec<Command>,
     /// The latest entry that any client knows of, by an acknowledgement or a read.
     known: Option<u64>,
     counts: Counts,
@@ -89,6 +81,8 @@ pub struct Counts {
     pub acknowledged: u64,
     /// Commands that clients were told the model has refused.
     pub refused: u64,
+    /// Commands of which clients were told that they were not proposed at all.
+    pub turned_away: u64,
     /// Reads that were answered.
     pub reads: u64,
     /// Terms that had a leader.
@@ -111,6 +105,7 @@ impl History {
             promises: BTreeMap::new(),
             promised_last: None,
             acknowledged: Vec::new(),
+            turned_away: Vec::new(),
             known: None,
             counts: Counts::default(),
             findings: Vec::new(),
@@ -260,17 +255,17 @@ impl History {
     }
 
     /// A client was told that its command is done.
-    pub fn acknowledge(&mut self, place: (u64, u64), command: Command, outcome: EntryOutcome) {
-        let (term, index) = place;
-        self.known = self.known.max(Some(index));
+    pub fn acknowledge(&mut self, written: &Written, command: Command) {
+        self.known = self.known.max(Some(written.index));
         self.counts.acknowledged += 1;
-        self.counts.refused += u64::from(matches!(outcome, EntryOutcome::Refused(_)));
-        self.acknowledged.push(Acknowledged {
-            index,
-            term,
-            command,
-            outcome,
-        });
+        self.counts.refused += u64::from(matches!(written.outcome, EntryOutcome::Refused(_)));
+        self.acknowledged.push((written.clone(), command));
+    }
+
+    /// A client was told by all that its command was not proposed at all.
+    pub fn was_turned_away(&mut self, command: Command) {
+        self.counts.turned_away += 1;
+        self.turned_away.push(command);
     }
 
     /// A client has read at a node that has applied up to `index`; `known` was known when it began.
@@ -285,22 +280,33 @@ impl History {
         self.known = self.known.max(index);
     }
 
-    /// At the end: whether all that was acknowledged is in the sequence, with the outcome that was told.
+    /// At the end: whether all that was acknowledged is in the sequence, with the outcome that was told, and nothing that was turned
+    /// away.
     pub fn check_acknowledged(&mut self) {
-        let mut lost = Vec::new();
-        for told in &self.acknowledged {
+        let mut wrong = Vec::new();
+        for (told, command) in &self.acknowledged {
             let agreed = self.sequence.get(told.index as usize);
             let is_kept = agreed.is_some_and(|agreed| {
-                agreed.term == told.term
-                    && agreed.command.as_ref() == Some(&told.command)
-                    && agreed.outcome == told.outcome
+                let is_same = agreed.command.as_ref() == Some(command);
+                agreed.term == told.term && is_same && agreed.outcome == told.outcome
             });
             if !is_kept {
                 let instead = agreed.map(|agreed| (agreed.term, &agreed.command, &agreed.outcome));
-                lost.push(format!("{told:?} was told, and there is {instead:?}"));
+                wrong.push(format!(
+                    "{told:?} was told of {command:?}, and there is {instead:?}"
+                ));
             }
         }
-        for what in lost {
+        for command in &self.turned_away {
+            if self
+                .sequence
+                .iter()
+                .any(|agreed| agreed.command.as_ref() == Some(command))
+            {
+                wrong.push(format!("{command:?} was turned away by all, and is agreed on"));
+            }
+        }
+        for what in wrong {
             self.found(Invariant::AllOrNothing, what);
         }
     }

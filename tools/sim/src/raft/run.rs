@@ -2,7 +2,7 @@
 
 use crate::finding::{Findings, Invariant};
 use crate::plan::Break;
-use crate::raft::clients::{ClientAnswer, VoterClient};
+use crate::raft::clients::VoterClient;
 use crate::raft::cluster::{Nodes, Raft};
 use crate::raft::history::{Counts, History};
 use crate::raft::network::{Network, Weather, id_of};
@@ -234,10 +234,10 @@ impl Scene {
             Virtual::sleep(Duration::from_millis(20)).await;
             for node in 0..self.count {
                 if told.is_none() && change_voters(&self.network, node, all.clone(), wanted.clone()).await {
-                    told = match client.propose(node, Command::HoldClearings).await {
-                        ClientAnswer::Done(_, index, _) => Some(index),
-                        ClientAnswer::Elsewhere(_) | ClientAnswer::Unknown => None,
-                    };
+                    let answered = client.propose(node, Command::HoldClearings).await;
+                    told = answered
+                        .and_then(|answered| answered.ok())
+                        .map(|written| written.index);
                 }
             }
         }
@@ -352,13 +352,18 @@ mod tests {
             all.entries += counts.entries;
             all.acknowledged += counts.acknowledged;
             all.refused += counts.refused;
+            all.turned_away += counts.turned_away;
             all.reads += counts.reads;
             all.terms += counts.terms;
             all.snapshots += counts.snapshots;
             all.starts += counts.starts;
         }
         assert!(
-            all.entries > 700 && all.acknowledged > 600 && all.refused > 100 && all.reads > 200,
+            all.entries > 700
+                && all.acknowledged > 600
+                && all.refused > 100
+                && all.turned_away >= 3
+                && all.reads > 200,
             "{all:?}"
         );
         assert!(

@@ -8,6 +8,7 @@ use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use palisade_consensus::raft::{StateMachine, Voting};
+use palisade_model::Cluster;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -43,6 +44,11 @@ impl WatchedState {
             lineage: cluster.lineage,
             members_since: members.log_id().as_ref().map(|place| place.index()),
         })
+    }
+
+    /// The cluster as the node knows it.
+    pub fn cluster(&self) -> Arc<Cluster> {
+        self.inner.cluster()
     }
 
     async fn look(&mut self, how: How) -> io::Result<()> {
