@@ -15,8 +15,9 @@ pub const ENTRIES_PER_STATE: u64 = 128;
 /// Entries that stay in the log although the state has them, for voters that are a little behind.
 pub const ENTRIES_KEPT: u64 = 128;
 
-/// How long a snapshot may be on its way, in milliseconds.
-const SNAPSHOT_MS: u64 = 10_000;
+/// How long a snapshot may be on its way, in milliseconds. So long a voter that is far behind may stay behind when one is lost
+/// and nobody hears of it, and whatever needs its vote waits with it; what a cluster is takes far less.
+pub const SNAPSHOT_MS: u64 = 3_000;
 
 const _: () = assert!(ELECTION_MS.0 >= 4 * HEARTBEAT_MS);
 

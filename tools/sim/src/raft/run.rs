@@ -14,6 +14,7 @@ use openraft::base::BoxFuture;
 use openraft::{AsyncRuntime, EmptyNode};
 use palisade_block::Nanos;
 use palisade_consensus::raft::VoterId;
+use palisade_consensus::raft::rules::SNAPSHOT_MS;
 use palisade_model::Command;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -21,8 +22,11 @@ use std::time::Duration;
 
 /// How long after the faults a leader must be there, the voters the ones that are wanted, and a new command acknowledged, in
 /// nanoseconds. An election takes half a second when nobody disturbs it; two may meet, and whoever waits for a node that was gone
-/// asks it again after a while.
+/// asks it again after a while. A voter that is needed may be far behind, and the snapshot for it may have been lost just before,
+/// which shows when its time is over.
 const HEALS_WITHIN_NS: u64 = 10_000_000_000;
+
+const _: () = assert!(HEALS_WITHIN_NS >= 3 * 1_000_000 * SNAPSHOT_MS);
 
 /// How long after that all nodes must have applied the command, in nanoseconds.
 const CATCHES_UP_WITHIN_NS: u64 = 10_000_000_000;
