@@ -16,6 +16,9 @@ use crate::scenarios::step;
 /// How long all of them together have work, by how long one takes on this machine; and how many there are at least and at most.
 const WORK: Duration = Duration::from_secs(12);
 const GIANTS: std::ops::RangeInclusive<u16> = 4..=64;
+/// How long the neighbour is looked at meanwhile: for a third of the time that all of them take at most, so that some go on for
+/// the stop as well, however fast the machine is.
+const LOOK: Duration = Duration::from_secs(3);
 /// What the neighbour's reads may take on a loaded machine: 99 of 100, and the worst.
 const MOST_TAKE: Duration = Duration::from_millis(100);
 const WORST_TAKES: Duration = Duration::from_secs(1);
@@ -36,7 +39,7 @@ pub fn run(lab: &Lab) -> Outcome {
     let count = WORK.div_duration_f64(one).ceil() as u16;
     let count = count.clamp(*GIANTS.start(), *GIANTS.end());
     giants.read(count)?;
-    let beside = latencies(&mut guest, Duration::from_secs(3))?;
+    let beside = latencies(&mut guest, LOOK.min(one * u32::from(count) / 3))?;
     let open = giants.open()?;
     step(format!(
         "a neighbour's reads alone: {}; beside {count} requests of 3 GiB, of which one takes {one:?}: {}; {open} of those go on",
