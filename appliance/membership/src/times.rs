@@ -1,0 +1,176 @@
+//! By which times a cluster goes from "it does not answer" to "it has stopped": one formula in one place.
+//!
+//! ```text
+//!   detection          the eviction is proposed, and committed
+//!   + lease x (1 + drift)   the evicted node's lease has ended, by everybody's clock
+//!   + drain            what it had submitted has landed, or is refused by the disk
+//!   < 2 s              the longest pause that a guest should see
+//! ```
+
+use palisade_block::Nanos;
+
+/// A guest should not wait longer for a node that was lost.
+pub const PAUSE_MAX: Nanos = Nanos::from_secs(2);
+
+/// How often a holder asks while its lease lasts: so many questions may be lost one after the other.
+pub const QUESTIONS_PER_LEASE: u64 = 4;
+
+/// The times of a cluster, the same on all nodes. On CLOCK_BOOTTIME, which goes on while a machine is suspended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeaseTimes {
+    /// From the last sign of life until the eviction is committed.
+    pub detection: Nanos,
+    /// How long a lease lasts, by its holder's clock.
+    pub lease: Nanos,
+    /// By how much the clock of one node may be faster than that of another, in millionths. Quartz keeps 100; a machine that is
+    /// being brought to the time of others is off by 500.
+    pub drift_ppm: u32,
+    /// Until what an evicted node has submitted has landed.
+    pub drain: Nanos,
+}
+
+impl Default for LeaseTimes {
+    fn default() -> LeaseTimes {
+        LeaseTimes {
+            detection: Nanos::from_millis(900),
+            lease: Nanos::from_millis(600),
+            drift_ppm: 1000,
+            drain: Nanos::from_millis(400),
+        }
+    }
+}
+
+/// Why times are of no use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LeaseTimesError {
+    /// All together is too long.
+    #[error(
+        "detection ({} ms), lease with drift ({} ms) and drain ({} ms) are together {} ms, and have to be below {} ms: a guest would \
+         wait longer for a lost node",
+        .detection.0 / 1_000_000, .lease.0 / 1_000_000, .drain.0 / 1_000_000, .sum.0 / 1_000_000, PAUSE_MAX.0 / 1_000_000
+    )]
+    TooLong {
+        /// As configured.
+        detection: Nanos,
+        /// The lease, with what clocks may differ by.
+        lease: Nanos,
+        /// As configured.
+        drain: Nanos,
+        /// All three.
+        sum: Nanos,
+    },
+    /// A lease must be so long that a question can be asked again and again.
+    #[error("a lease of {} us is too short: questions for it would go out more often than once in a millisecond", .lease.0 / 1000)]
+    TooShort {
+        /// As configured.
+        lease: Nanos,
+    },
+    /// Clocks that differ so much are broken.
+    #[error("clocks that differ by {drift_ppm} millionths are broken: at most 100000 can be allowed for")]
+    Drift {
+        /// As configured.
+        drift_ppm: u32,
+    },
+}
+
+impl LeaseTimes {
+    /// Whether they fit each other; asked when a node starts, and before they are changed.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn check(&self) -> Result<(), LeaseTimesError> {
+        if self.drift_ppm > 100_000 {
+            return Err(LeaseTimesError::Drift {
+                drift_ppm: self.drift_ppm,
+            });
+        }
+        if self.ask_every() < Nanos::from_millis(1) {
+            return Err(LeaseTimesError::TooShort { lease: self.lease });
+        }
+        let lease = self.ended_after();
+        let sum = self.detection.after(lease).after(self.drain);
+        match sum < PAUSE_MAX {
+            true => Ok(()),
+            false => Err(LeaseTimesError::TooLong {
+                detection: self.detection,
+                lease,
+                drain: self.drain,
+                sum,
+            }),
+        }
+    }
+
+    /// How long after an eviction was seen to be committed the evicted node's lease has ended, by the clock of whoever
+    /// has seen it.
+    pub fn ended_after(&self) -> Nanos {
+        let drift = u128::from(self.lease.0) * u128::from(self.drift_ppm);
+        Nanos(self.lease.0.saturating_add(drift.div_ceil(1_000_000) as u64))
+    }
+
+    /// After how long a holder asks again.
+    pub fn ask_every(&self) -> Nanos {
+        Nanos(self.lease.0 / QUESTIONS_PER_LEASE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_times_are_of_use() {
+        assert_eq!(LeaseTimes::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn what_clocks_differ_by_is_added_and_rounded_up() {
+        let ended_after = |lease, drift_ppm| {
+            let times = LeaseTimes {
+                lease: Nanos(lease),
+                drift_ppm,
+                ..LeaseTimes::default()
+            };
+            times.ended_after()
+        };
+        assert_eq!(ended_after(600_000_000, 1000), Nanos(600_600_000));
+        assert_eq!(ended_after(1, 1), Nanos(2));
+        assert_eq!(ended_after(1000, 0), Nanos(1000));
+        assert_eq!(ended_after(u64::MAX, 1_000_000), Nanos(u64::MAX));
+    }
+
+    #[test]
+    fn times_that_do_not_fit_are_named_with_their_figures() {
+        let with = |change: fn(&mut LeaseTimes)| {
+            let mut times = LeaseTimes::default();
+            change(&mut times);
+            times.check().map_err(|error| error.to_string())
+        };
+        let long = with(|times| times.drain = Nanos::from_millis(500)).unwrap_err();
+        assert!(
+            long.starts_with(
+                "detection (900 ms), lease with drift (600 ms) and drain (500 ms) are together 2000 ms"
+            ),
+            "{long}"
+        );
+        assert_eq!(
+            with(|times| times.drain = Nanos(499_399_999)),
+            Ok(()),
+            "just below"
+        );
+        assert!(
+            with(|times| times.drain = Nanos(499_400_000)).is_err(),
+            "just 2 s"
+        );
+        assert!(
+            with(|times| times.lease = Nanos(3_999_999))
+                .unwrap_err()
+                .contains("3999 us")
+        );
+        assert_eq!(with(|times| times.lease = Nanos(4_000_000)), Ok(()));
+        assert!(
+            with(|times| times.drift_ppm = 100_001)
+                .unwrap_err()
+                .contains("100001")
+        );
+    }
+}
