@@ -12,6 +12,8 @@ pub enum Invariant {
     OneAnswer,
     /// 2: an acknowledged write is never lost and never undone.
     WriteKept,
+    /// 5: who cannot prove its membership has stopped before others count on it.
+    MinorityStops,
     /// 7: no request straddles two generations of its volume's mapping.
     OneGeneration,
     /// 10: an operator's change is wholly there or wholly absent.
@@ -36,6 +38,7 @@ impl Invariant {
         match self {
             Invariant::OneAnswer => 1,
             Invariant::WriteKept => 2,
+            Invariant::MinorityStops => 5,
             Invariant::OneGeneration => 7,
             Invariant::AllOrNothing => 10,
             Invariant::Isolation => 11,

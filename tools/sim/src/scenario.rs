@@ -6,7 +6,7 @@ use crate::finding::Findings;
 use crate::guest::Habits;
 use crate::plan::{Break, Chaos, DiskPlan, GuestPlan, Plan};
 use crate::rng::{Rng, RunHash};
-use crate::{backup, lineage, links, operator, raft, superblock};
+use crate::{backup, leases, lineage, links, operator, raft, superblock};
 use palisade_block::Nanos;
 use palisade_engine::{IdlePolicy, ReactorConfig};
 
@@ -136,6 +136,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "raft",
         about: "voters that end, start, and hear each other badly; what was acknowledged is there, on all, and they heal",
         run: Run::Alone(raft::run::run),
+    },
+    Scenario {
+        name: "leases",
+        about: "members evicted and taken back, voters that change, clocks that differ: who was given up has stopped (invariant 5)",
+        run: Run::Alone(|rng, _, findings| leases::run(rng, findings)),
     },
     Scenario {
         name: "scarce",
