@@ -24,16 +24,14 @@ pub struct LeaseQuestion {
 struct Word {
     /// When the question was sent.
     asked: Nanos,
-    /// Since when this node is a member, as the giver has it.
-    member_since: Epoch,
     /// The voters, as the giver has them.
     voters: VoterSets,
 }
 
 impl Word {
-    /// Whether two voters mean the same: the same member, and the same majority.
+    /// Whether two voters mean the same majority.
     fn agrees_with(&self, other: &Word) -> bool {
-        self.member_since == other.member_since && self.voters == other.voters
+        self.voters == other.voters
     }
 }
 
@@ -43,6 +41,8 @@ pub struct LeaseHolder {
     times: LeaseTimes,
     /// Those to be asked, as this node's own log or a voter has named them last.
     voters: VoterSets,
+    /// Since when this node is a member, by what it has applied itself: what it does, it does as that member.
+    member_since: Epoch,
     next_question: u64,
     /// When each question was sent that may still be answered.
     asked: BTreeMap<u64, Nanos>,
@@ -52,12 +52,21 @@ pub struct LeaseHolder {
 }
 
 impl LeaseHolder {
-    /// A node that has no lease yet, and knows these voters.
-    pub fn new(times: LeaseTimes, voters: VoterSets, now: Nanos) -> LeaseHolder {
+    /// A node that has no lease yet, knows these voters, and takes itself for a member since an epoch. Its questions are numbered
+    /// from `first_question`, which is drawn by chance at each start, so that no answer to an earlier run is taken for one to
+    /// this.
+    pub fn new(
+        times: LeaseTimes,
+        voters: VoterSets,
+        member_since: Epoch,
+        first_question: u64,
+        now: Nanos,
+    ) -> LeaseHolder {
         LeaseHolder {
             times,
             voters,
-            next_question: 0,
+            member_since,
+            next_question: first_question,
             asked: BTreeMap::new(),
             ask_again: now,
             words: BTreeMap::new(),
@@ -70,6 +79,15 @@ impl LeaseHolder {
         self.voters = voters;
     }
 
+    /// This node has applied that it is a member since another epoch: it was evicted and taken back. Words for what it was
+    /// before count no more, and what it meant to do as that is nobody's any more.
+    pub fn member_since_is(&mut self, epoch: Epoch) {
+        if epoch != self.member_since {
+            self.member_since = epoch;
+            self.words.clear();
+        }
+    }
+
     /// What is to be asked now, if it is time for that. It is to be sent at once: from `now` on the lease counts.
     pub fn ask(&mut self, now: Nanos) -> Option<LeaseQuestion> {
         if now < self.ask_again {
@@ -77,7 +95,7 @@ impl LeaseHolder {
         }
         self.ask_again = now.after(self.times.ask_every());
         let question = self.next_question;
-        self.next_question += 1;
+        self.next_question = self.next_question.wrapping_add(1);
         self.asked.insert(question, now);
         if self.asked.len() > QUESTIONS_MAX {
             self.asked.pop_first();
@@ -106,6 +124,9 @@ impl LeaseHolder {
             self.voters = word.voters.clone();
         }
         self.clocks.seen(word.voter, (asked, now), word.clock);
+        if word.member_since != self.member_since {
+            return;
+        }
         // Answers may overtake each other.
         if self
             .words
@@ -114,7 +135,6 @@ impl LeaseHolder {
         {
             let given = Word {
                 asked,
-                member_since: word.member_since,
                 voters: word.voters.clone(),
             };
             self.words.insert(word.voter, given);
@@ -157,7 +177,7 @@ mod tests {
 
     fn holder(voters: &[u128]) -> LeaseHolder {
         let voters = VoterSets::uniform(1, set(voters));
-        LeaseHolder::new(LeaseTimes::default(), voters, Nanos(0))
+        LeaseHolder::new(LeaseTimes::default(), voters, Epoch(1), 0, Nanos(0))
     }
 
     fn word(voter: u128, question: u64, voters: VoterSets, clock: u64) -> LeaseWord {
@@ -260,6 +280,10 @@ mod tests {
             member_since: Epoch(6),
             ..word(voter, 0, voters.clone(), 9)
         };
+        holder.given(&back(2), Nanos(1));
+        holder.given(&back(3), Nanos(1));
+        assert_eq!(holder.until(Nanos(1)), None, "it does not know that it came back");
+        holder.member_since_is(Epoch(6));
         holder.given(&back(2), Nanos(1));
         assert_eq!(holder.until(Nanos(1)), None);
         holder.given(&back(3), Nanos(1));

@@ -21,7 +21,8 @@
 //! word before it appended the eviction, and the holder asked for that word earlier still, and counts from then.
 //!
 //! That holds of one majority of one set of voters, and for one member. So each word says which voters its giver has in its log, and
-//! since when it has the holder as a member, and only words that agree in both count together, by the voters that they name. Else
+//! since when it has the holder as a member. Only words for the member that the holder knows itself to be count, and together
+//! only those that agree in the voters, by whom they are counted. Else
 //!
 //! - a voter that has not heard of the eviction and one that has heard of a return on which nobody has agreed yet would be a
 //!   majority of three;
@@ -31,6 +32,13 @@
 //!
 //! With it: of voters that name set K, those that have appended a later change of the voters, or the eviction, are in the way of
 //! each majority of K, except by a word given before; and that one has ended by the time of the proof.
+//!
+//! ## What this takes for granted, and others have to see to
+//! - A voter's log forgets nothing. One that was put back from a copy, or emptied, gives no word before its log has been confirmed
+//!   up to where the cluster has agreed, by the leader, or has another id.
+//! - A voter hears of an eviction before its append is acknowledged, and of a member taken back only once that is committed.
+//! - All go by the same times; they are changed by an entry of the log, and never while a lease of the longer time may last.
+//! - A clock that stands still is found by its answers only after a while: the longer it was right before, the later.
 //!
 //! ## Invariants
 //! - A lease that was proven to have ended is held by nobody, whatever messages were lost or late, and whatever clocks whose rates

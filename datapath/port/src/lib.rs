@@ -19,6 +19,10 @@
 //!
 //! A block request completes on nothing less than `Answered`.
 //!
+//! ## What this takes for granted, and others have to see to
+//! A session knows nothing of runs before its own. A node that has started anew lets others connect once what its last run had
+//! submitted has landed, and an asking node takes a session with a later run for proof of nothing before that has been said.
+//!
 //! ## Invariants
 //!
 //! - Each message that was taken has one [`Completion`]. After [`PortEffect::Down`] none is taken, and those that are not done come

@@ -29,7 +29,7 @@ pub struct PortMessage {
     pub words: ClientWords,
     /// Length of the payload in bytes.
     pub payload_bytes: u32,
-    /// Length of the data that its answer will bring, as far as the client knows: by this links are balanced.
+    /// Length of the data that its answer will bring at most: so much room there is for it. Links are balanced by this.
     pub answer_bytes: u32,
     /// The membership under which it is sent.
     pub epoch: Epoch,
@@ -156,6 +156,9 @@ pub enum Violation {
     /// The greeting names another session than this one.
     #[error("the greeting names another session")]
     OtherSession,
+    /// An answer with more data than there is room for.
+    #[error("an answer came with more data than was asked for")]
+    TooMuchData,
     /// An answer to nothing.
     #[error("an answer came to a message that was never sent")]
     NeverAsked,

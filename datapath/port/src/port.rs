@@ -188,6 +188,7 @@ impl Port {
             (Registered, PortEvent::Initialize(nodes)) => self.initialize(nodes),
             (Initialized, PortEvent::Connect) => {
                 let node = self.target().ok_or(PortError::State { state: Initialized })?;
+                self.may_use(node)?;
                 self.users = 1;
                 self.open(node, orders);
             }
@@ -271,9 +272,13 @@ impl Port {
 
     /// Somebody has proved that nothing of what was asked of a target can land.
     fn released(&mut self, node: Uuid, orders: &mut Vec<PortOrder>) {
+        let is_active = self.target() == Some(node);
+        // What was proved is true of what was asked before; the target is back, and more has been asked since.
+        if is_active && self.state == PortState::Connected {
+            return;
+        }
         let Ok(target) = self.find(node) else { return };
         target.may_land = false;
-        let is_active = self.target() == Some(node);
         if is_active && self.switches && self.state == PortState::Connecting {
             self.go_on(orders);
         }

@@ -214,9 +214,9 @@ impl PortSession {
 
     /// A client answers a message that was delivered to it. One of an earlier round is answered to nobody.
     pub fn answer(&mut self, answer: MessageAnswer, effects: &mut Vec<PortEffect>) {
-        debug_assert!(
+        assert!(
             answer.is_repeatable || answer.payload_bytes == 0,
-            "data is not kept"
+            "data is not kept, so that an answer with data is repeatable: a fault of the client's"
         );
         let is_over = self.phase != SessionPhase::Up;
         let is_wanted = answer.round == self.round && self.inbox.answer(&answer, is_over);
@@ -262,8 +262,9 @@ impl PortSession {
             && let Some((place, taken, behind)) = self.outbox.next(link, now)
         {
             let message = &taken.message;
-            // Of one that was told to be sent, nobody has the data any more.
-            let is_void = taken.is_told && message.completes == Completes::Sent;
+            // Of one whose client was told that it is done, nobody has the data any more. What the other end has accepted it knows
+            // all the same.
+            let is_void = taken.is_told;
             let header = FrameHeader {
                 client: message.client,
                 stream: message.stream,
@@ -278,7 +279,7 @@ impl PortSession {
                 ..self.header(FrameKind::Message)
             };
             self.counters.sent += 1;
-            self.counters.lost_after_sent += u64::from(is_void);
+            self.counters.lost_after_sent += u64::from(is_void && message.completes == Completes::Sent);
             self.links.awaits(link, message.answer_bytes);
             let key = message.key;
             self.give(link, header, Payload::Message { place, key }, effects);

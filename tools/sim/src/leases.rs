@@ -96,7 +96,7 @@ pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
         Node {
             id: id(at),
             clock,
-            holder: LeaseHolder::new(times, sets.clone(), Nanos(clock.0)),
+            holder: LeaseHolder::new(times, sets.clone(), Epoch(1), rng.bits(), Nanos(clock.0)),
             voter: LeaseVoter::new(id(at), Epoch(1), all.clone(), sets),
             appended: log.len(),
             is_cut_off: false,
@@ -227,7 +227,12 @@ impl World {
             };
             node.appended += 1;
             match entry {
-                Entry::Members(epoch, members) => node.voter.members_are(*epoch, members.clone()),
+                Entry::Members(epoch, members) => {
+                    node.voter.members_are(*epoch, members.clone());
+                    if let Some(since) = members.get(&node.id) {
+                        node.holder.member_since_is(*since);
+                    }
+                }
                 Entry::Voters(sets) => {
                     node.voter.voters_are(sets.clone());
                     node.holder.voters_are(sets.clone());

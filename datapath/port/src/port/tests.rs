@@ -139,6 +139,15 @@ fn a_target_that_comes_back_before_anything_is_proved_is_gone_on_with() {
 }
 
 #[test]
+fn a_proof_that_comes_late_is_none_of_what_was_asked_since() {
+    let mut port = connected(true, 2);
+    all(&mut port, [PortEvent::Down(FIRST, LOST), PortEvent::Up(FIRST)]);
+    assert_eq!(on(&mut port, PortEvent::Released(FIRST)), Ok(vec![]));
+    assert_eq!(on(&mut port, PortEvent::Down(FIRST, LOST)), Ok(vec![]));
+    assert_eq!((port.state(), port.target()), (Connecting, Some(FIRST)));
+}
+
+#[test]
 fn a_target_that_was_left_is_not_used_before_it_is_admitted_anew() {
     let mut port = connected(true, 2);
     let orders = all(
@@ -159,7 +168,14 @@ fn a_target_that_was_left_is_not_used_before_it_is_admitted_anew() {
         Connecting,
         "its session is none of the port's any more"
     );
-    all(&mut port, [PortEvent::Up(SECOND), PortEvent::Released(SECOND)]);
+    all(
+        &mut port,
+        [
+            PortEvent::Up(SECOND),
+            PortEvent::Stop,
+            PortEvent::Released(SECOND),
+        ],
+    );
     assert_eq!(
         on(&mut port, PortEvent::ConnectTo(FIRST)),
         Err(PortError::Left { node: FIRST })

@@ -156,7 +156,14 @@ impl PortSession {
         if header.payload_bytes == 0 {
             return Landing::Nowhere;
         }
+        let room = |message: &PortMessage| {
+            message.completes != Completes::Answered || header.payload_bytes <= message.answer_bytes
+        };
         match self.outbox.sent(header.stream, header.sequence) {
+            Some(taken) if taken.may_be_answered_by(link) && !room(&taken.message) => {
+                self.violation(link, Violation::TooMuchData, now, effects);
+                Landing::Nowhere
+            }
             Some(taken)
                 if taken.may_be_answered_by(link) && taken.message.completes == Completes::Answered =>
             {

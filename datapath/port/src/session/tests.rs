@@ -142,6 +142,44 @@ fn an_answer_comes_by_the_link_that_its_message_went_by_and_by_no_other() {
 }
 
 #[test]
+fn an_answer_is_not_put_where_there_is_no_room_for_it() {
+    let mut session = up();
+    let went = send(&mut session, [message(7, 512)])[0];
+    let longer = of_round_1(FrameKind::Answer, 0, 513);
+    let mut effects = Vec::new();
+    assert_eq!(
+        session.landing(went, &longer, NOW, &mut effects),
+        Landing::Nowhere
+    );
+    assert_eq!(effects, [cut(went, Violation::TooMuchData)]);
+}
+
+/// Its client has been told that the other end has it, and its data may be gone.
+#[test]
+fn what_was_accepted_is_sent_again_without_its_data() {
+    let mut session = up();
+    let accepted = PortMessage {
+        payload_bytes: 4096,
+        completes: Completes::Accepted,
+        ..message(7, 0)
+    };
+    let went = send(&mut session, [accepted])[0];
+    comes(&mut session, went, &of_round_1(FrameKind::Accepted, 0, 0));
+    let mut effects = Vec::new();
+    session.lost(went, NOW, &mut effects);
+    session.pump(NOW, &mut effects);
+    let again = effects.iter().find_map(|effect| match effect {
+        PortEffect::Send { header, .. } if header.kind == FrameKind::Message => Some(header),
+        _ => None,
+    });
+    assert!(
+        again.is_some_and(|header| header.is_void && header.payload_bytes == 0),
+        "{effects:?}"
+    );
+    assert_eq!(session.counters().lost_after_sent, 0);
+}
+
+#[test]
 fn messages_go_by_the_link_with_the_least_outstanding_what_is_to_come_included() {
     let mut session = up();
     let links = send(
