@@ -1,5 +1,6 @@
 //! Whether this node's clock goes as fast as those of others. Leases count on that: a clock that stands still would hold one for ever.
 
+use crate::times::with_drift;
 use crate::voter_sets::VoterSets;
 use palisade_block::Nanos;
 use palisade_words::Uuid;
@@ -80,11 +81,6 @@ impl ClockWatch {
             false => ClockRate::Kept,
         }
     }
-}
-
-fn with_drift(span: Nanos, ppm: u32) -> Nanos {
-    let drift = (u128::from(span.0) * u128::from(ppm)).div_ceil(1_000_000);
-    Nanos(span.0.saturating_add(drift as u64))
 }
 
 #[cfg(test)]

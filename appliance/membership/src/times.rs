@@ -103,14 +103,19 @@ impl LeaseTimes {
     /// How long after an eviction was seen to be committed the evicted node's lease has ended, by the clock of whoever
     /// has seen it.
     pub fn ended_after(&self) -> Nanos {
-        let drift = u128::from(self.lease.0) * u128::from(self.drift_ppm);
-        Nanos(self.lease.0.saturating_add(drift.div_ceil(1_000_000) as u64))
+        with_drift(self.lease, self.drift_ppm)
     }
 
     /// After how long a holder asks again.
     pub fn ask_every(&self) -> Nanos {
         Nanos(self.lease.0 / QUESTIONS_PER_LEASE)
     }
+}
+
+/// A span as a clock may show it that is faster by so many millionths than the one by which it was measured, rounded up.
+pub(crate) fn with_drift(span: Nanos, ppm: u32) -> Nanos {
+    let drift = (u128::from(span.0) * u128::from(ppm)).div_ceil(1_000_000);
+    Nanos(span.0.saturating_add(drift as u64))
 }
 
 #[cfg(test)]

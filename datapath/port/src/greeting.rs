@@ -80,10 +80,10 @@ impl Ends {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn ends(node: u128, peer: u128) -> Ends {
+    pub(crate) fn ends(node: u128, peer: u128) -> Ends {
         Ends {
             cluster: Uuid(1),
             node: Uuid(node),

@@ -285,20 +285,17 @@ impl Inbox {
         let stream = self.streams.get_mut(index.usize())?;
         loop {
             let sequence = stream.next;
-            match stream.at(sequence)? {
+            let entry = stream.at(sequence)?;
+            match *entry {
                 Entry::Absent => return None,
                 Entry::Given { .. } | Entry::Answered(_) => stream.next += 1,
-                entry @ Entry::Held { .. } => {
-                    let &mut Entry::Held {
-                        client,
-                        words,
-                        epoch,
-                        buffer,
-                        by,
-                    } = entry
-                    else {
-                        return None;
-                    };
+                Entry::Held {
+                    client,
+                    words,
+                    epoch,
+                    buffer,
+                    by,
+                } => {
                     *entry = Entry::Given {
                         client,
                         by,
@@ -324,14 +321,14 @@ impl Inbox {
         let Some(stream) = self.streams.get_mut(answer.stream.usize()) else {
             return false;
         };
-        let Some(entry @ Entry::Given { .. }) = stream.at(answer.sequence) else {
+        let Some(entry) = stream.at(answer.sequence) else {
             return false;
         };
-        let &mut Entry::Given {
+        let Entry::Given {
             client,
             by,
             was_answered,
-        } = entry
+        } = *entry
         else {
             return false;
         };

@@ -44,6 +44,20 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
+    fn new(message: PortMessage, sequence: u64) -> Taken {
+        Taken {
+            message,
+            sequence,
+            is_told: false,
+            was_sent: false,
+            attempts: 0,
+            link: None,
+            sent_at: None,
+            next: NONE,
+            is_free: false,
+        }
+    }
+
     /// An answer comes by the link that its message went by, or not at all: of all others that ever carried it, none is left.
     /// So no two bring data to where the client wants it.
     pub(crate) fn may_be_answered_by(&self, link: LinkIndex) -> bool {
@@ -134,25 +148,19 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(settings: &SessionSettings) -> Outbox {
+        let nothing = PortMessage {
+            client: 0,
+            stream: StreamIndex(0),
+            words: [0; palisade_wire::CLIENT_WORDS_BYTES],
+            payload_bytes: 0,
+            answer_bytes: 0,
+            epoch: palisade_words::Epoch(0),
+            key: 0,
+            completes: Completes::Answered,
+        };
         let free = Taken {
-            message: PortMessage {
-                client: 0,
-                stream: StreamIndex(0),
-                words: [0; palisade_wire::CLIENT_WORDS_BYTES],
-                payload_bytes: 0,
-                answer_bytes: 0,
-                epoch: palisade_words::Epoch(0),
-                key: 0,
-                completes: Completes::Answered,
-            },
-            sequence: 0,
-            is_told: false,
-            was_sent: false,
-            attempts: 0,
-            link: None,
-            sent_at: None,
-            next: NONE,
             is_free: true,
+            ..Taken::new(nothing, 0)
         };
         Outbox {
             window: settings.window,
@@ -198,17 +206,7 @@ impl Outbox {
         let Some(stream) = self.streams.get_mut(message.stream.usize()) else {
             return;
         };
-        let taken = Taken {
-            message,
-            sequence: stream.next_taken,
-            is_told: false,
-            was_sent: false,
-            attempts: 0,
-            link: None,
-            sent_at: None,
-            next: NONE,
-            is_free: false,
-        };
+        let taken = Taken::new(message, stream.next_taken);
         stream.next_taken += 1;
         let last = std::mem::replace(&mut stream.last, place);
         if last == NONE {

@@ -1,26 +1,15 @@
 //! What a session does with single frames, those included that no program of ours sends.
 
 use super::*;
+use crate::greeting::tests::ends;
 use crate::message::{BufferIndex, Landed, Landing, Violation};
 use palisade_wire::{Hello, LinkRefusal};
-use palisade_words::{FeatureLevel, ReactorIndex, StreamIndex, Uuid};
+use palisade_words::StreamIndex;
 
 const NOW: Nanos = Nanos::from_millis(1);
 const LINK: LinkIndex = LinkIndex(0);
 const OTHER: LinkIndex = LinkIndex(1);
 const STREAM: StreamIndex = StreamIndex(0);
-
-fn ends(node: u128, peer: u128) -> Ends {
-    Ends {
-        cluster: Uuid(1),
-        node: Uuid(node),
-        peer: Uuid(peer),
-        incarnation: Incarnation(1),
-        feature_level: FeatureLevel(0),
-        asking_reactor: ReactorIndex(0),
-        serving_reactor: ReactorIndex(0),
-    }
-}
 
 fn settings() -> SessionSettings {
     SessionSettings {
