@@ -63,7 +63,8 @@
 //! - No content of a disk leads to a panic, nor to an allocation above the table's fixed size.
 //!
 //! Between nodes: a frame is a header of 64 bytes, whose checksum is looked at before any of its fields, and a payload of up
-//! to 1 MiB with a checksum of its own ([`frame`]); a link begins with a greeting ([`hello`]). A header that is damaged says
+//! to 1 MiB with a checksum of its own ([`frame`]); a link begins with a greeting ([`hello`]); a block request and its answer are in the
+//! header's last 22 bytes ([`forwarded`]). A header that is damaged says
 //! nothing of where the next one begins, so that its link has to be made anew.
 //!
 //! Start reading at [`sector`], then [`superblock`], [`extent`], [`encode`] and [`decode`]. [`signature`] knows what
@@ -75,6 +76,7 @@
 pub mod decode;
 pub mod encode;
 pub mod extent;
+pub mod forwarded;
 pub mod frame;
 pub mod geometry;
 pub mod hello;
@@ -89,6 +91,10 @@ pub mod superblock;
 pub use decode::{Claim, Damage, DecodeError, Decoded, Impossibility, Part, Proof, RecordPlace, Why, decode};
 pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update};
 pub use extent::{ExtentRecord, ExtentRole};
+pub use forwarded::{
+    BLOCK_CLIENT, FORWARDED_LBA_END, FORWARDED_SECTORS_MAX, ForwardedError, ForwardedOp, ForwardedRequest,
+    ForwardedResult, VolumeKey, generation_half,
+};
 pub use frame::{
     CLIENT_WORDS_BYTES, FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, FRAME_VERSION, FrameError, FrameHeader,
     FrameKind, payload_checksum,
