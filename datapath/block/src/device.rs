@@ -19,6 +19,8 @@ pub enum DeviceKind {
     File,
     /// A block device opened with O_DIRECT and O_EXCL.
     Block,
+    /// A disk that another node reaches, which is asked over a data port.
+    Peer,
 }
 
 /// Why a device did not do what it was asked. Typed, so that the room that knows how can react, and by cause: what the
@@ -220,6 +222,13 @@ pub trait Devices {
     /// What a guest announces requests by.
     type Kick: Debug;
 
+    /// What they are told besides: of other nodes, where disks lie behind those. [`Infallible`](std::convert::Infallible) where
+    /// nothing is.
+    type Order: Debug;
+
+    /// What they tell of that.
+    type Report: Debug;
+
     /// Takes a device into use under a number, which no other has. Not part of a turn.
     ///
     /// # Errors
@@ -262,6 +271,23 @@ pub trait Devices {
     /// fetch its data. A hint.
     fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) {
         let _ = (device, lba, sectors);
+    }
+
+    /// Takes an order. Not part of a turn.
+    fn order(&mut self, order: Self::Order);
+
+    /// The oldest report that was not fetched yet. Not part of a turn.
+    fn next_report(&mut self) -> Option<Self::Report>;
+
+    /// A turn begins at this moment. Devices that lie in this machine have no use for it.
+    #[inline]
+    fn begin_turn(&mut self, now: Nanos) {
+        let _ = now;
+    }
+
+    /// The moment at which a turn is due for them even if nothing wakes the reactor.
+    fn due(&self) -> Option<Nanos> {
+        None
     }
 
     /// Takes one operation.

@@ -105,6 +105,8 @@ pub enum ReactorCommand<S, D: Devices> {
         /// Who has it.
         of: Whom,
     },
+    /// What the devices are told of other nodes.
+    Peers(D::Order),
     /// End once what is in flight is finished.
     Stop,
 }
@@ -199,7 +201,7 @@ impl<S, D: Devices> ReactorCommand<S, D> {
             | ReactorCommand::LeaveQueue { queue } => Whom::Attachment(queue.attachment),
             ReactorCommand::AddDevice { device, .. } => Whom::Device(*device),
             ReactorCommand::AddMemory { of, .. } | ReactorCommand::RemoveMemory { of, .. } => *of,
-            ReactorCommand::Stop => Whom::Nobody,
+            ReactorCommand::Peers(_) | ReactorCommand::Stop => Whom::Nobody,
         }
     }
 }
@@ -322,6 +324,8 @@ pub enum Notice<S, D: Devices> {
         /// For how long it kept the thread waiting, as a part of that.
         waited: Nanos,
     },
+    /// What the devices tell of other nodes.
+    Peers(D::Report),
     /// An operation of the device is older than its deadline, or no longer is.
     DeviceStalled {
         /// Which.

@@ -42,6 +42,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 let pinned = self.devices.unpin(id);
                 self.notices.push_back(Notice::MemoryReleased { id, pinned });
             }
+            ReactorCommand::Peers(order) => self.devices.order(order),
             ReactorCommand::Stop => self.is_ending = true,
         }
         self.make_room();

@@ -57,7 +57,7 @@ pub(crate) fn whole_range_bytes_max(limits: &DeviceLimits) -> u64 {
     match limits.kind {
         DeviceKind::Memory => u64::from(PIECE_BYTES_MAX),
         DeviceKind::Null => u64::MAX,
-        DeviceKind::File | DeviceKind::Block => 0,
+        DeviceKind::File | DeviceKind::Block | DeviceKind::Peer => 0,
     }
 }
 
@@ -74,12 +74,15 @@ pub(crate) struct RangePiece {
 impl RangePiece {
     /// The piece that begins at this byte of the device, of a kernel device one of so many bytes at most.
     pub(crate) fn at(limits: &DeviceLimits, step: u64, device_byte: u64) -> RangePiece {
-        let is_kernels = matches!(limits.kind, DeviceKind::File | DeviceKind::Block);
+        let is_kernels = matches!(
+            limits.kind,
+            DeviceKind::File | DeviceKind::Block | DeviceKind::Peer
+        );
         RangePiece {
             bytes_max: match limits.kind {
                 DeviceKind::Memory => u64::from(PIECE_BYTES_MAX),
                 DeviceKind::Null => u64::MAX,
-                DeviceKind::File | DeviceKind::Block => step - device_byte % step,
+                DeviceKind::File | DeviceKind::Block | DeviceKind::Peer => step - device_byte % step,
             },
             takes_turn: limits.kind == DeviceKind::Memory,
             takes_flight: is_kernels,

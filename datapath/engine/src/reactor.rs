@@ -161,6 +161,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.now = now;
         self.touches = Touches::default();
         self.books.begin_turn(now);
+        self.devices.begin_turn(now);
         let finished = self.reap::<TIMED>();
         let taken = self.pull::<TIMED>();
         self.submit();
@@ -195,7 +196,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// The oldest notice not yet fetched. Not part of a turn: a device that has come to rest is let go of before that is told.
     pub fn next_notice(&mut self) -> Option<Notice<S, D>> {
-        let notice = self.notices.pop_front()?;
+        let Some(notice) = self.notices.pop_front() else {
+            return self.devices.next_report().map(Notice::Peers);
+        };
         if let Notice::DeviceClosed { device } = notice {
             self.devices.close(device);
         }

@@ -80,6 +80,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let retry = retries.then(|| self.now.after(RETRY_AFTER));
         let ranges = self.books.ranges_due(self.now);
         let rested = self.steps.due().filter(|due| *due > self.now);
-        paced.chain(watch).chain(retry).chain(ranges).chain(rested).min()
+        let devices = self.devices.due();
+        let mine = paced.chain(watch).chain(retry).chain(ranges);
+        mine.chain(rested).chain(devices).min()
     }
 }

@@ -48,6 +48,7 @@ use palisade_words::{DeviceIndex, Lba, MemoryId, PinnedId, Sectors, SlotIndex};
 use pause::{Pause, Pauses};
 use rest::Rest;
 use ring::Ring;
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
@@ -382,6 +383,8 @@ impl Devices for LocalDevices {
     type Opened = Arc<Opened>;
     type Pinned = Arc<MemoryRegistration>;
     type Kick = PeerEvent;
+    type Order = Infallible;
+    type Report = Infallible;
 
     fn open(&mut self, device: DeviceIndex, opened: Arc<Opened>) -> io::Result<()> {
         // Whoever has opened it holds it, too: what is dropped here closes nothing.
@@ -402,6 +405,14 @@ impl Devices for LocalDevices {
 
     fn unpin(&mut self, id: PinnedId) -> Option<Arc<MemoryRegistration>> {
         self.remove_memory(id)
+    }
+
+    fn order(&mut self, order: Infallible) {
+        match order {}
+    }
+
+    fn next_report(&mut self) -> Option<Infallible> {
+        None
     }
 
     fn keep(&mut self, lease: &Lease) -> MemoryId {

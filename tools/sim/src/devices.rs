@@ -6,6 +6,7 @@ use palisade_block::{DeviceLimits, Devices, Fault, Io, Lease, MappingId, Started
 use palisade_sys::counting_allocator::uncounted;
 use palisade_words::{DeviceIndex, Generation, MemoryId, PinnedId, SlotIndex};
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::rc::Rc;
 
 /// A deliberate fault between the engine and the disks, to prove that the checkers see it.
@@ -47,6 +48,8 @@ impl Devices for SimDevices {
     type Opened = ();
     type Pinned = ();
     type Kick = ();
+    type Order = Infallible;
+    type Report = Infallible;
 
     fn open(&mut self, _: DeviceIndex, (): ()) -> std::io::Result<()> {
         Ok(())
@@ -59,6 +62,14 @@ impl Devices for SimDevices {
     fn pin(&mut self, _: PinnedId, (): ()) {}
 
     fn unpin(&mut self, _: PinnedId) -> Option<()> {
+        None
+    }
+
+    fn order(&mut self, order: Infallible) {
+        match order {}
+    }
+
+    fn next_report(&mut self) -> Option<Infallible> {
         None
     }
 

@@ -14,6 +14,7 @@ use palisade_words::{
 pub use pool::*;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
@@ -325,6 +326,8 @@ impl Devices for Obedient {
     type Opened = ();
     type Pinned = u32;
     type Kick = ();
+    type Order = Infallible;
+    type Report = Infallible;
 
     fn open(&mut self, device: DeviceIndex, (): ()) -> io::Result<()> {
         if self.hands.opens_nothing {
@@ -348,6 +351,14 @@ impl Devices for Obedient {
 
     fn unpin(&mut self, id: PinnedId) -> Option<u32> {
         self.hands.pinned.remove(&id)
+    }
+
+    fn order(&mut self, order: Infallible) {
+        match order {}
+    }
+
+    fn next_report(&mut self) -> Option<Infallible> {
+        None
     }
 
     fn keep(&mut self, lease: &Lease) -> MemoryId {

@@ -7,6 +7,7 @@ use palisade_block::limits::BOUNCE_BYTES;
 use palisade_block::*;
 use palisade_words::{DeviceIndex, MemoryId, PinnedId, SlotIndex};
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::rc::Rc;
 
 /// A part of the world as the reactor sees it.
@@ -59,6 +60,8 @@ impl Devices for Of {
     type Opened = ();
     type Pinned = ();
     type Kick = ();
+    type Order = Infallible;
+    type Report = Infallible;
 
     fn open(&mut self, _: DeviceIndex, (): ()) -> std::io::Result<()> {
         Ok(())
@@ -71,6 +74,14 @@ impl Devices for Of {
     fn pin(&mut self, _: PinnedId, (): ()) {}
 
     fn unpin(&mut self, _: PinnedId) -> Option<()> {
+        None
+    }
+
+    fn order(&mut self, order: Infallible) {
+        match order {}
+    }
+
+    fn next_report(&mut self) -> Option<Infallible> {
         None
     }
 
