@@ -163,7 +163,7 @@ pub trait FrameLinks {
     fn divert(&mut self, link: LinkPlace);
 
     /// Closes a connection: [`LinkEvent::Closed`] follows. One that is closing already is none of this call's business.
-    fn close(&mut self, link: LinkPlace);
+    fn close_link(&mut self, link: LinkPlace);
 
     /// Copies memory, all of it, in order.
     ///

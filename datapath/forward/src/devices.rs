@@ -1,0 +1,398 @@
+//! The devices of a reactor, those behind other nodes among them.
+
+use crate::links::{FrameLinks, LinkEvent};
+use crate::node_session::{Around, NodeSession, SessionStanding, link_of};
+use crate::order::{NodeDevice, PeerOrder, PeerReport, RemoteDisk, SESSIONS_MAX, SessionPlace};
+use crate::serving::ServedVolume;
+use palisade_block::{DeviceLimits, Devices, Fault, Io, Lease, Nanos, Started};
+use palisade_words::limits::DISKS_MAX;
+use palisade_words::{DeviceIndex, Lba, MemoryId, PinnedId, Sectors, SlotIndex};
+use std::collections::VecDeque;
+use std::io;
+
+/// Devices that lie in this machine (`D`), which carry its connections as well, and those behind other nodes.
+#[derive(Debug)]
+pub struct PeerDevices<D> {
+    inner: D,
+    remote: Box<[Option<RemoteDisk>]>,
+    sessions: Vec<Option<NodeSession>>,
+    now: Nanos,
+    /// When a session wants to look at the clock.
+    look_at: Option<Nanos>,
+    ended: Vec<(SlotIndex, Result<(), Fault>)>,
+    reports: VecDeque<PeerReport>,
+    /// Users of each memory that is kept.
+    users: Vec<u32>,
+}
+
+/// Reports and ends that a turn has room for without allocating.
+const ROOM: usize = 4096;
+
+impl<D: Devices + FrameLinks> PeerDevices<D> {
+    /// Without any session yet.
+    pub fn new(inner: D) -> PeerDevices<D> {
+        PeerDevices {
+            inner,
+            remote: vec![None; DISKS_MAX].into(),
+            sessions: Vec::new(),
+            now: Nanos(0),
+            look_at: None,
+            ended: Vec::new(),
+            reports: VecDeque::new(),
+            users: Vec::new(),
+        }
+    }
+
+    /// What lies in this machine.
+    pub fn inner(&self) -> &D {
+        &self.inner
+    }
+
+    /// The same, to be changed.
+    pub fn inner_mut(&mut self) -> &mut D {
+        &mut self.inner
+    }
+
+    /// Whether something has ended or is to be told that was not fetched, so that a sleep would be too long.
+    pub fn has_more(&self) -> bool {
+        !self.ended.is_empty() || !self.reports.is_empty()
+    }
+
+    /// How a session is, if there is one in that place.
+    pub fn standing(&self, session: SessionPlace) -> Option<SessionStanding> {
+        let session = self.sessions.get(usize::from(session.0))?.as_ref()?;
+        Some(session.standing())
+    }
+
+    fn session(&mut self, place: SessionPlace) -> Option<(&mut NodeSession, Around<'_, D>)> {
+        let session = self.sessions.get_mut(usize::from(place.0))?.as_mut()?;
+        let around = Around {
+            hands: &mut self.inner,
+            now: self.now,
+            ended: &mut self.ended,
+            reports: &mut self.reports,
+        };
+        Some((session, around))
+    }
+
+    /// Does something with each session.
+    fn each(&mut self, mut what: impl FnMut(&mut NodeSession, &mut Around<'_, D>)) {
+        for session in self.sessions.iter_mut().flatten() {
+            let mut around = Around {
+                hands: &mut self.inner,
+                now: self.now,
+                ended: &mut self.ended,
+                reports: &mut self.reports,
+            };
+            what(session, &mut around);
+        }
+    }
+
+    fn begin(&mut self, order: PeerOrder<D::Connection>) {
+        let PeerOrder::Begin {
+            session: place,
+            ends,
+            settings,
+            end,
+        } = order
+        else {
+            return;
+        };
+        assert!(
+            place.0 < SESSIONS_MAX,
+            "there is no place {} for a session",
+            place.0
+        );
+        if self.sessions.len() <= usize::from(place.0) {
+            self.sessions.resize_with(usize::from(place.0) + 1, || None);
+        }
+        self.ended.reserve(ROOM);
+        self.reports.reserve(ROOM);
+        let mut around = Around {
+            hands: &mut self.inner,
+            now: self.now,
+            ended: &mut self.ended,
+            reports: &mut self.reports,
+        };
+        let session = NodeSession::new(place, ends, settings, end, &mut around);
+        if let Some(room) = self.sessions.get_mut(usize::from(place.0)) {
+            assert!(room.is_none(), "place {} has a session already", place.0);
+            match session {
+                Ok(session) => *room = Some(session),
+                // Whoever gives the order has looked at the settings.
+                Err(error) => unreachable!("{error}"),
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        self.look_at = self
+            .sessions
+            .iter()
+            .flatten()
+            .filter_map(NodeSession::next_look)
+            .min();
+    }
+
+    /// Lets go of sessions that are over.
+    fn settle(&mut self) {
+        for place in 0..self.sessions.len() {
+            let Some(room) = self.sessions.get_mut(place) else {
+                continue;
+            };
+            if let Some(session) = room.take_if(|session| session.has_ended()) {
+                self.inner.let_go(session.memory());
+                let session = SessionPlace(place as u16);
+                self.reports.push_back(PeerReport::Ended { session });
+            }
+        }
+    }
+
+    /// What has come by the connections, and what the engine has ended of other nodes' requests.
+    fn take_in(&mut self) {
+        while let Some(event) = self.inner.next_event() {
+            let (place, link) = link_of(place_of(&event));
+            if let Some((session, mut around)) = self.session(place) {
+                session.happened(link, event, &mut around);
+            }
+        }
+        let is_due = self.look_at.is_some_and(|at| at <= self.now);
+        self.each(|session, around| session.turn(is_due, around));
+    }
+}
+
+impl<D: Devices + FrameLinks> Devices for PeerDevices<D> {
+    type Opened = NodeDevice<D::Opened>;
+    type Pinned = D::Pinned;
+    type Kick = D::Kick;
+    type Order = PeerOrder<D::Connection>;
+    type Report = PeerReport;
+
+    fn open(&mut self, device: DeviceIndex, opened: Self::Opened) -> io::Result<()> {
+        match opened {
+            NodeDevice::Local(opened) => self.inner.open(device, opened),
+            NodeDevice::Remote(disk) => match self.remote.get_mut(device.usize()) {
+                Some(room) => {
+                    *room = Some(disk);
+                    Ok(())
+                }
+                None => Err(io::ErrorKind::InvalidInput.into()),
+            },
+        }
+    }
+
+    fn close(&mut self, device: DeviceIndex) {
+        match self.remote.get_mut(device.usize()).and_then(Option::take) {
+            Some(_) => {}
+            None => self.inner.close(device),
+        }
+    }
+
+    fn grow(&mut self, device: DeviceIndex) {
+        self.inner.grow(device);
+    }
+
+    fn pin(&mut self, id: PinnedId, pinned: D::Pinned) {
+        self.inner.pin(id, pinned);
+    }
+
+    fn unpin(&mut self, id: PinnedId) -> Option<D::Pinned> {
+        self.inner.unpin(id)
+    }
+
+    fn keep(&mut self, lease: &Lease) -> MemoryId {
+        let memory = self.inner.keep(lease);
+        if self.users.len() <= memory.usize() {
+            self.users.resize(memory.usize() + 1, 0);
+        }
+        if let Some(users) = self.users.get_mut(memory.usize()) {
+            *users += 1;
+        }
+        memory
+    }
+
+    fn keep_pool(&mut self, lease: &Lease) {
+        self.inner.keep_pool(lease);
+    }
+
+    fn let_go(&mut self, memory: MemoryId) {
+        if let Some(users) = self.users.get_mut(memory.usize()) {
+            *users = users.saturating_sub(1);
+            let is_read_into = *users == 0
+                && self
+                    .sessions
+                    .iter()
+                    .flatten()
+                    .any(|session| session.reads_into(memory));
+            assert!(
+                !is_read_into,
+                "{memory:?} is let go of with an answer of another node on its way into it"
+            );
+        }
+        self.inner.let_go(memory);
+    }
+
+    #[inline]
+    fn looks_ahead(&self, device: DeviceIndex) -> bool {
+        self.inner.looks_ahead(device)
+    }
+
+    fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) {
+        self.inner.expect(device, lba, sectors);
+    }
+
+    fn order(&mut self, order: Self::Order) {
+        match order {
+            PeerOrder::Begin { .. } => self.begin(order),
+            PeerOrder::Connected {
+                session,
+                link,
+                connection,
+            } => {
+                if let Some((session, mut around)) = self.session(session) {
+                    session.connected(link, Some(connection), &mut around);
+                }
+            }
+            PeerOrder::DialFailed { session, link } => {
+                if let Some((session, mut around)) = self.session(session) {
+                    session.connected(link, None, &mut around);
+                }
+            }
+            PeerOrder::Accepted {
+                session,
+                hello,
+                connection,
+            } => {
+                if let Some((session, mut around)) = self.session(session) {
+                    session.accepted(&hello, connection, &mut around);
+                }
+            }
+            PeerOrder::Serve {
+                session,
+                key,
+                volume,
+                generation,
+                epoch,
+                may_change,
+            } => {
+                if let Some((session, mut around)) = self.session(session) {
+                    let volume = ServedVolume {
+                        volume,
+                        generation,
+                        epoch,
+                        may_change,
+                    };
+                    session.serve(key, volume);
+                    session.turn(false, &mut around);
+                }
+            }
+            PeerOrder::StopServing { session, key } => {
+                if let Some((session, mut around)) = self.session(session) {
+                    session.stop_serving(key);
+                    session.turn(false, &mut around);
+                }
+            }
+            PeerOrder::Epoch(epoch) => self.each(|session, _| session.session_mut().set_epoch(epoch)),
+            PeerOrder::GiveBack { session } => {
+                if let Some((session, mut around)) = self.session(session) {
+                    session.give_back(&mut around);
+                }
+            }
+            PeerOrder::NothingLands { session } => {
+                if let Some((session, around)) = self.session(session) {
+                    session.nothing_lands(around.ended);
+                }
+            }
+            PeerOrder::End { session } => {
+                if let Some((session, mut around)) = self.session(session) {
+                    session.end(&mut around);
+                }
+            }
+        }
+        self.look();
+        self.settle();
+    }
+
+    fn next_report(&mut self) -> Option<PeerReport> {
+        self.reports.pop_front()
+    }
+
+    #[inline]
+    fn begin_turn(&mut self, now: Nanos) {
+        self.now = now;
+        self.inner.begin_turn(now);
+    }
+
+    fn due(&self) -> Option<Nanos> {
+        [self.look_at, self.inner.due()].into_iter().flatten().min()
+    }
+
+    #[inline(always)]
+    fn start(&mut self, io: Io<'_>) -> Started {
+        match self.remote.get(io.device.usize()) {
+            Some(Some(disk)) => {
+                let disk = *disk;
+                self.start_remote(&io, disk)
+            }
+            _ => self.inner.start(io),
+        }
+    }
+
+    #[inline]
+    fn submit(&mut self) {
+        if !self.sessions.is_empty() {
+            self.each(|session, around| session.pump(around));
+            self.look();
+        }
+        self.inner.submit();
+    }
+
+    #[inline]
+    fn reap(&mut self, mut done: impl FnMut(SlotIndex, Result<(), Fault>)) -> usize {
+        let mut finished = self.inner.reap(&mut done);
+        if !self.sessions.is_empty() {
+            self.take_in();
+            finished += self.ended.len();
+            for (slot, result) in self.ended.drain(..) {
+                done(slot, result);
+            }
+            self.settle();
+        }
+        finished
+    }
+
+    fn cancel(&mut self, slot: SlotIndex) {
+        self.inner.cancel(slot);
+        self.each(|session, around| session.take_back(slot, around));
+    }
+
+    fn limits(&self, device: DeviceIndex) -> Option<DeviceLimits> {
+        match self.remote.get(device.usize()) {
+            Some(Some(disk)) => Some(disk.limits),
+            _ => self.inner.limits(device),
+        }
+    }
+}
+
+impl<D: Devices + FrameLinks> PeerDevices<D> {
+    #[inline(never)]
+    fn start_remote(&mut self, io: &Io<'_>, disk: RemoteDisk) -> Started {
+        let session = self.sessions.get_mut(usize::from(disk.session.0));
+        match session.and_then(Option::as_mut) {
+            Some(session) => session.ask(io, &mut self.inner),
+            None => Started::Done(Err(Fault::Unreachable)),
+        }
+    }
+}
+
+fn place_of(event: &LinkEvent) -> crate::links::LinkPlace {
+    match event {
+        LinkEvent::Header { link, .. }
+        | LinkEvent::Arrived { link, .. }
+        | LinkEvent::Greeting { link, .. }
+        | LinkEvent::Heard { link }
+        | LinkEvent::Sent { link, .. }
+        | LinkEvent::Broken { link, .. }
+        | LinkEvent::Closed { link } => *link,
+    }
+}
