@@ -10,12 +10,12 @@ use libfuzzer_sys::fuzz_target;
 use palisade_fuzz::Bytes;
 use palisade_model::limits::SECTORS_MAX;
 use palisade_model::{
-    Account, AddDisk, AddNode, AddPath, ChangeAttachment, ChangeDisk, ChangeNode, ChangeVolume, Clear,
-    Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, GrowDisk, GrowVolume,
-    InitCluster, Limits, Medium, MediumRecord, NodeRole, NodeStarted, Outcome, RaiseFeatureLevel,
-    RecordCleared, ReleaseDisk, RemoveDisk, RemoveNode, RemovePath, Usage, check,
+    Account, AddDisk, AddNode, AddPath, AdmitNode, ChangeAttachment, ChangeDisk, ChangeNode, ChangeVolume,
+    Clear, Cluster, Command, CreateAttachment, CreateToken, CreateVolume, DeleteAttachment, DeleteVolume,
+    GrowDisk, GrowVolume, InitCluster, Limits, Medium, MediumRecord, NodeRole, NodeStarted, Outcome, RaiseFeatureLevel,
+    RecordCleared, ReleaseDisk, RemoveDisk, RemoveNode, RemovePath, RevokeToken, Usage, check,
 };
-use palisade_words::{FeatureLevel, Generation, Incarnation, Name, Uuid};
+use palisade_words::{FeatureLevel, Generation, Incarnation, Name, Sha256Sum, Uuid};
 use std::net::SocketAddr;
 
 fuzz_target!(|data: &[u8]| {
@@ -70,7 +70,7 @@ fn step(cluster: &Cluster, command: &Command) -> Cluster {
 }
 
 fn command(input: &mut Bytes<'_>) -> Command {
-    match input.u8() % 23 {
+    match input.u8() % 26 {
         0 => Command::InitCluster(InitCluster {
             id: uuid(input),
             node: name(input),
@@ -163,6 +163,29 @@ fn command(input: &mut Bytes<'_>) -> Command {
             disk: name(input),
             uuid: uuid(input),
             node: name(input),
+        }),
+        23 => Command::CreateToken(CreateToken {
+            name: name(input),
+            hash: sum(input),
+            now_s: input.u8().into(),
+            expires_at_s: input.u8().into(),
+            admits: input.pick(&[NodeRole::Learner, NodeRole::Voter]),
+        }),
+        24 => Command::RevokeToken(RevokeToken {
+            name: name(input),
+            expected: expected(input),
+        }),
+        25 => Command::AdmitNode(AdmitNode {
+            token: sum(input),
+            key: sum(input),
+            now_s: input.u8().into(),
+            feature_level: FeatureLevel(u64::from(input.u8())),
+            node: AddNode {
+                name: name(input),
+                uuid: uuid(input),
+                addresses: addresses(input),
+                failure_domain: maybe(input, name),
+            },
         }),
         20 => Command::RaiseFeatureLevel(RaiseFeatureLevel {
             to: FeatureLevel(u64::from(input.u8())),
@@ -292,6 +315,10 @@ fn name(input: &mut Bytes<'_>) -> Name {
 
 fn uuid(input: &mut Bytes<'_>) -> Uuid {
     Uuid(input.u8().into())
+}
+
+fn sum(input: &mut Bytes<'_>) -> Sha256Sum {
+    Sha256Sum([input.u8(); 32])
 }
 
 fn expected(input: &mut Bytes<'_>) -> Option<Generation> {

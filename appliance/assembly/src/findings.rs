@@ -36,7 +36,8 @@ impl View<'_> {
                 Kind::Disk => FindingKind::DiskBlocked,
                 Kind::Volume => FindingKind::VolumeBlocked,
                 Kind::Attachment => FindingKind::AttachmentBlocked,
-                Kind::Node => FindingKind::NodeBlocked,
+                // No step is for a token: nothing waits for one.
+                Kind::Node | Kind::Token => FindingKind::NodeBlocked,
             };
             let mut message = wait.to_string();
             let with_more = matches!(

@@ -130,8 +130,9 @@ pub enum BackupError {
 }
 
 impl Backup {
-    /// Of a cluster, now.
-    pub fn of(cluster: Cluster) -> Backup {
+    /// Of a cluster, now. Its tokens are left out: one that is used up would let somebody in again after a restore.
+    pub fn of(mut cluster: Cluster) -> Backup {
+        cluster.tokens.clear();
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Backup {
             taken_unix_s: since.map_or(0, |since| since.as_secs()),

@@ -82,7 +82,7 @@ impl NodeState {
                 .get(name)
                 .map(|offered| Whom::Attachment(offered.index)),
             Kind::Disk => self.disks.get(name).map(|open| Whom::Device(open.index)),
-            Kind::Volume | Kind::Node => None,
+            Kind::Volume | Kind::Node | Kind::Token => None,
         };
         of_kind.unwrap_or_default()
     }

@@ -9,6 +9,7 @@ mod node;
 mod path;
 mod relocate;
 mod text;
+mod token;
 mod volume;
 
 use crate::argument::{Field, Rule};
@@ -44,6 +45,9 @@ impl Cluster {
         let outcome = match command {
             Command::InitCluster(init) => next.init(init),
             Command::AddNode(add) => next.add_node(add),
+            Command::CreateToken(create) => next.create_token(create),
+            Command::RevokeToken(revoke) => next.revoke_token(revoke),
+            Command::AdmitNode(admit) => next.admit_node(admit),
             Command::NodeStarted(started) => next.node_started(started),
             Command::RaiseFeatureLevel(raise) => next.raise_feature_level(raise),
             Command::ChangeNode(change) => next.change_node(change),

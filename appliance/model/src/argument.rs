@@ -56,6 +56,8 @@ texts! {
         Empties => "empties",
         /// What a node fails together with.
         FailureDomain => "failure_domain",
+        /// When a token expires.
+        ExpiresAtS => "expires_at_s",
         /// What a program can.
         FeatureLevel => "feature_level",
         /// What a medium looked like.
@@ -64,10 +66,14 @@ texts! {
         Generation => "generation",
         /// The group that a socket belongs to.
         Group => "group",
+        /// What a token is known by.
+        Hash => "hash",
         /// A run of a node.
         Incarnation => "incarnation",
         /// What emptied volumes keep.
         Keeps => "keeps",
+        /// What a node proves itself by.
+        Key => "key",
         /// That a disk is given up.
         Leaving => "leaving",
         /// What a guest may ask for in a time.
@@ -100,6 +106,8 @@ texts! {
         Serial => "serial",
         /// The path of a socket.
         Socket => "socket",
+        /// What lets a node in.
+        Token => "token",
         /// What a disk is used for.
         Usage => "usage",
         /// A permanent id.
@@ -158,6 +166,8 @@ texts! {
         NotNil => "must not be all zero",
         /// Of ids that a medium holds.
         Nested => "must be at most 64 ids",
+        /// Of what a token is known by.
+        NoOtherToken => "must be of no other token",
         /// Of a disk that is named in a list.
         Once => "must be told of once",
         /// Of parts.
@@ -180,6 +190,8 @@ texts! {
         Serial => "must be at most 20 printable ASCII characters",
         /// Of paths of sockets.
         Socket => "must be an absolute path of at most 107 bytes, without control characters, empty parts, '.' or '..'",
+        /// Of how long a token lets somebody in.
+        TokenLife => "must be in the future, by a week (604800 s) at most",
         /// Of parts of a volume.
         WholeBlocks => "must be whole logical blocks, at least one",
         /// Of what has been cleared.

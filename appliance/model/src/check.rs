@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use crate::disk::{Disk, Usage};
 use crate::feature::ATTACHMENT_IDS;
 use crate::fragment::Fragment;
-use crate::limits::{SECTORS_MAX, VOLUMES_MAX};
+use crate::limits::{SECTORS_MAX, TOKENS_MAX, VOLUMES_MAX};
 use crate::node::{Node, NodeRole};
 use crate::refusal::Kind;
 use crate::volume::{Extent, Layout, Volume};
@@ -113,6 +113,12 @@ pub enum BrokenRule {
         /// Which.
         node: Name,
     },
+    /// A token has another's secret, or has let in a node that is not there.
+    #[error("what is known of token {token} does not fit together")]
+    Token {
+        /// Which.
+        token: Name,
+    },
     /// Something is switched on that a member cannot.
     #[error("node {node} cannot what the cluster has switched on")]
     FeatureLevel {
@@ -158,6 +164,7 @@ pub fn check(cluster: &Cluster) -> Result<(), BrokenRule> {
     revisions(cluster)?;
     uuids(cluster)?;
     nodes_fit(cluster)?;
+    tokens_fit(cluster)?;
     for (name, disk) in &cluster.disks {
         disk_is_whole(cluster, name, disk)?;
         history_is_whole(cluster, name, disk)?;
@@ -180,6 +187,7 @@ fn counts(cluster: &Cluster) -> Result<(), BrokenRule> {
         (Kind::Disk, cluster.disks.len(), DISKS_MAX),
         (Kind::Volume, cluster.volumes.len(), VOLUMES_MAX),
         (Kind::Attachment, cluster.attachments.len(), ATTACHMENTS_MAX),
+        (Kind::Token, cluster.tokens.len(), TOKENS_MAX),
     ];
     match counts.into_iter().find(|(_, count, max)| count > max) {
         None => Ok(()),
@@ -211,6 +219,9 @@ fn revisions(cluster: &Cluster) -> Result<(), BrokenRule> {
     }
     for (name, attachment) in &cluster.attachments {
         fits(Kind::Attachment, name, attachment.created, attachment.revision)?;
+    }
+    for (name, token) in &cluster.tokens {
+        fits(Kind::Token, name, token.created, token.revision)?;
     }
     Ok(())
 }
@@ -263,6 +274,27 @@ fn nodes_fit(cluster: &Cluster) -> Result<(), BrokenRule> {
     }
     let votes = cluster.nodes.values().any(Node::votes);
     votes.then_some(()).ok_or(BrokenRule::Voters)
+}
+
+/// No two tokens have one secret, and one that was used has let somebody in who is there and has a key.
+fn tokens_fit(cluster: &Cluster) -> Result<(), BrokenRule> {
+    let (mut hashes, mut keys) = (BTreeSet::new(), BTreeSet::new());
+    for (name, token) in &cluster.tokens {
+        let node = token.used_by.map(|user| cluster.node_by_id(user));
+        let is_used_well = node.is_none_or(|node| node.is_some_and(|(_, node)| node.key.is_some()));
+        let is_one = !token.hash.is_nil() && hashes.insert(token.hash);
+        if !(is_used_well && is_one) {
+            return Err(BrokenRule::Token { token: name.clone() });
+        }
+    }
+    let mut keyed = cluster
+        .nodes
+        .iter()
+        .filter_map(|(name, node)| Some((name, node.key?)));
+    match keyed.find(|(_, key)| key.is_nil() || !keys.insert(*key)) {
+        None => Ok(()),
+        Some((node, _)) => Err(BrokenRule::Node { node: node.clone() }),
+    }
 }
 
 fn disk_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), BrokenRule> {

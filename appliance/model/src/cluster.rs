@@ -3,6 +3,7 @@
 use crate::attachment::Attachment;
 use crate::disk::Disk;
 use crate::fragment::{Fragment, Piece};
+use crate::join_token::JoinToken;
 use crate::node::Node;
 use crate::volume::{Extent, Volume};
 use palisade_words::{Epoch, FeatureLevel, Generation, LineageId, Name, Uuid};
@@ -37,6 +38,9 @@ pub struct Cluster {
     /// in the cluster.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fragments: BTreeMap<Uuid, Fragment>,
+    /// The tokens that let nodes in, until they expire.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tokens: BTreeMap<Name, JoinToken>,
 }
 
 impl Cluster {

@@ -3,10 +3,11 @@
 use crate::attachment::{Account, Limits};
 use crate::clearing::Clear;
 use crate::disk::{Held, Medium, Usage};
+use crate::join_token::{CreateToken, RevokeToken};
 use crate::limits::QUEUE_SIZE_DEFAULT;
 use crate::medium_record::MediumRecord;
 use crate::node::NodeRole;
-use palisade_words::{Ancestor, Epoch, FeatureLevel, Generation, Incarnation, Name, Uuid};
+use palisade_words::{Ancestor, Epoch, FeatureLevel, Generation, Incarnation, Name, Sha256Sum, Uuid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,6 +24,12 @@ pub enum Command {
     InitCluster(InitCluster),
     /// Lets a node into the cluster, which becomes a member once it says that it has started.
     AddNode(AddNode),
+    /// Makes a token that lets a node in.
+    CreateToken(CreateToken),
+    /// Takes a token back.
+    RevokeToken(RevokeToken),
+    /// Lets a node in that has shown a token, which is used up in the same step.
+    AdmitNode(AdmitNode),
     /// A node says that it has started, and what it can.
     NodeStarted(NodeStarted),
     /// Switches on what all members can.
@@ -107,6 +114,23 @@ pub struct AddNode {
     /// What it fails together with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_domain: Option<Name>,
+}
+
+/// Lets a node in that has shown a token. A node that asks twice is let in once, and answered the same way; one that was let
+/// in before comes back with a new token, its old id and its old key, wherever it is now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AdmitNode {
+    /// SHA-256 of the secret that it has shown.
+    pub token: Sha256Sum,
+    /// SHA-256 of its public key (the DER of its SubjectPublicKeyInfo, RFC 5280, 4.1.2.7). It has proved that it has the
+    /// private one.
+    pub key: Sha256Sum,
+    /// What time it is on the node that was asked, in seconds since 1970.
+    pub now_s: u64,
+    /// What its program can.
+    pub feature_level: FeatureLevel,
+    /// Which node, and where.
+    pub node: AddNode,
 }
 
 /// A node says that it has started, before it does anything else. Saying the same again changes nothing: a node whose

@@ -8,12 +8,13 @@
 //! | 1 | nodes say so, and in which incarnation they are; they are let in and taken away |
 //! | 2 | attachments have a permanent id; those that are there get one when it is switched on |
 //! | 3 | a disk has a path for each node that reaches it |
+//! | 4 | tokens let nodes in, and a node has a key |
 
 use crate::command::Command;
 use palisade_words::FeatureLevel;
 
 /// What this program can.
-pub const FEATURE_LEVEL: FeatureLevel = PATHS;
+pub const FEATURE_LEVEL: FeatureLevel = TOKENS;
 
 /// From here on attachments have a permanent id.
 pub(crate) const ATTACHMENT_IDS: FeatureLevel = FeatureLevel(2);
@@ -21,12 +22,16 @@ pub(crate) const ATTACHMENT_IDS: FeatureLevel = FeatureLevel(2);
 /// From here on several nodes may reach one disk.
 pub(crate) const PATHS: FeatureLevel = FeatureLevel(3);
 
+/// From here on tokens let nodes in.
+pub(crate) const TOKENS: FeatureLevel = FeatureLevel(4);
+
 impl Command {
     /// The level that must be switched on for it: a member below would not know what it says.
     pub fn needs(&self) -> FeatureLevel {
         match self {
             Command::AddNode(_) | Command::ChangeNode(_) | Command::RemoveNode(_) => FeatureLevel(1),
             Command::AddPath(_) | Command::RemovePath(_) => PATHS,
+            Command::CreateToken(_) | Command::RevokeToken(_) | Command::AdmitNode(_) => TOKENS,
             // These two lead there from where nobody has said anything.
             Command::NodeStarted(_) | Command::RaiseFeatureLevel(_) => FeatureLevel(0),
             Command::InitCluster(_)

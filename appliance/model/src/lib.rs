@@ -8,7 +8,8 @@
 //!
 //! Invariants, all verified by [`check`]: no sector of a disk belongs to two volumes; every extent lies in its disk's
 //! data area; every reference leads somewhere; a volume has one writer or any number of readers; the generation only
-//! grows, by one with each change, and no resource is newer than the cluster.
+//! grows, by one with each change, and no resource is newer than the cluster; a token has let in at most one
+//! node, which is there.
 //!
 //! A generation has an id besides its number ([`lineage`]): a larger number is later only on the same lineage. No
 //! extent is put on a disk before its superblock is on the medium.
@@ -31,6 +32,7 @@ pub mod command;
 pub mod disk;
 pub mod feature;
 pub mod fragment;
+pub mod join_token;
 pub mod limits;
 pub mod lineage;
 pub mod medium_record;
@@ -45,8 +47,8 @@ pub use check::{BrokenRule, check};
 pub use clearing::{Clear, Clearing};
 pub use cluster::Cluster;
 pub use command::{
-    AddDisk, AddNode, AddPath, AdoptDisk, ChangeAttachment, ChangeDisk, ChangeNode, ChangeVolume, ClearHeld,
-    Command, ConfirmSuperblock, CreateAttachment, CreateVolume, DeleteAttachment, DeleteFragment,
+    AddDisk, AddNode, AddPath, AdmitNode, AdoptDisk, ChangeAttachment, ChangeDisk, ChangeNode, ChangeVolume,
+    ClearHeld, Command, ConfirmSuperblock, CreateAttachment, CreateVolume, DeleteAttachment, DeleteFragment,
     DeleteVolume, FoundMedium, GrowDisk, GrowVolume, IdentifyDisk, ImportDisks, ImportedDisk, ImportedExtent,
     InitCluster, NodeStarted, OnMedium, Outcome, RaiseFeatureLevel, RecordCleared, ReleaseDisk,
     RelocateDisks, Relocation, RemoveDisk, RemoveNode, RemovePath,
@@ -54,6 +56,7 @@ pub use command::{
 pub use disk::{Disk, DiskPath, FirstSuperblock, Held, Medium, Usage};
 pub use feature::FEATURE_LEVEL;
 pub use fragment::{Fragment, Piece};
+pub use join_token::{CreateToken, JoinToken, RevokeToken};
 pub use lineage::History;
 pub use medium_record::{
     BackingRecord, FileRecord, MediumRecord, NESTED_MAX, OtherMedium, Partition, part_wwid,

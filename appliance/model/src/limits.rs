@@ -2,7 +2,7 @@
 //! with the bytes on disk are in [`palisade_words::limits`].
 
 use palisade_words::SECTOR_BYTES;
-use palisade_words::limits::QUEUE_SIZE_MAX;
+use palisade_words::limits::{NODES_MAX, QUEUE_SIZE_MAX};
 
 /// Bytes of a path to a medium (`PATH_MAX` of Linux with its closing zero byte).
 pub const PATH_BYTES_MAX: usize = 4095;
@@ -28,6 +28,13 @@ pub const GENERATION_MAX: u64 = 1 << 62;
 
 /// Addresses of one node: links over four networks, each with a few ports, are used at once.
 pub const ADDRESSES_PER_NODE_MAX: usize = 16;
+
+/// Tokens of a cluster, the used ones that are still remembered included: one for each node that there may be.
+pub const TOKENS_MAX: usize = NODES_MAX;
+
+/// Longest time for which a token is made, in seconds: a week, in which a machine is brought to its place. What lies about
+/// for longer is better made anew.
+pub const TOKEN_LIFE_S_MAX: u64 = 7 * 86_400;
 
 /// Volumes of a cluster.
 pub const VOLUMES_MAX: usize = 4096;

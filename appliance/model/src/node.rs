@@ -1,6 +1,6 @@
 //! Nodes.
 
-use palisade_words::{FeatureLevel, Generation, Incarnation, Name, Uuid};
+use palisade_words::{FeatureLevel, Generation, Incarnation, Name, Sha256Sum, Uuid};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -34,6 +34,12 @@ pub struct Node {
     /// What it fails together with: a rack, a room, a supply. Nodes without one fail each by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_domain: Option<Name>,
+    /// What it was let in for: one that is to vote is given a vote once it has caught up, another is not by itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub meant_for: NodeRole,
+    /// SHA-256 of its public key, of one that a token has let in. Who comes as this node has that key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Sha256Sum>,
 }
 
 /// Whether a node is a member of the cluster.
@@ -71,6 +77,8 @@ impl Node {
             feature_level: FeatureLevel(0),
             addresses: Vec::new(),
             failure_domain: None,
+            meant_for: NodeRole::Voter,
+            key: None,
         }
     }
 

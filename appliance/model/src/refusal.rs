@@ -20,6 +20,8 @@ pub enum Kind {
     Volume,
     /// Attachments.
     Attachment,
+    /// Tokens that let nodes in.
+    Token,
 }
 
 /// Why a command is refused.
@@ -155,6 +157,39 @@ pub enum Refusal {
     AddressTaken {
         /// The address.
         address: SocketAddr,
+        /// Who has it.
+        holder: Name,
+    },
+    /// The cluster has no token with the secret that was shown.
+    #[error(
+        "no token of the cluster has the secret that was shown, as it was never made here, was taken back or has expired"
+    )]
+    TokenUnknown,
+    /// The token lets nobody in any more.
+    #[error("token {token} expired {ago_s} s ago, by the clock of the node that was asked")]
+    TokenExpired {
+        /// The token.
+        token: Name,
+        /// How long ago, in seconds.
+        ago_s: u64,
+    },
+    /// The token has let another node in, or this one with another key.
+    #[error("token {token} has let node {node} in already, and lets in only one")]
+    TokenUsed {
+        /// The token.
+        token: Name,
+        /// Whom it has let in.
+        node: Name,
+    },
+    /// A node of the id is in the cluster and has proved itself by another key.
+    #[error("node {node} is in the cluster already, and is not known by the key that was shown")]
+    NodeKeyDiffers {
+        /// The node.
+        node: Name,
+    },
+    /// Another node has the key.
+    #[error("node {holder} has the key that was shown")]
+    KeyTaken {
         /// Who has it.
         holder: Name,
     },
@@ -337,6 +372,7 @@ impl Kind {
             Kind::Disk => "disk",
             Kind::Volume => "volume",
             Kind::Attachment => "attachment",
+            Kind::Token => "token",
         }
     }
 }
@@ -358,12 +394,14 @@ impl Refusal {
                 Kind::Disk => "disk_not_found",
                 Kind::Volume => "volume_not_found",
                 Kind::Attachment => "attachment_not_found",
+                Kind::Token => "token_not_found",
             },
             Refusal::Exists { kind, .. } => match kind {
                 Kind::Node => "node_exists",
                 Kind::Disk => "disk_exists",
                 Kind::Volume => "volume_exists",
                 Kind::Attachment => "attachment_exists",
+                Kind::Token => "token_exists",
             },
             Refusal::RevisionMismatch { .. } => "revision_mismatch",
             Refusal::Invalid { .. } => "invalid_argument",
@@ -377,6 +415,11 @@ impl Refusal {
             Refusal::NodeInUse { .. } => "node_in_use",
             Refusal::LastVoter { .. } => "last_voter",
             Refusal::AddressTaken { .. } => "address_taken",
+            Refusal::TokenUnknown => "token_unknown",
+            Refusal::TokenExpired { .. } => "token_expired",
+            Refusal::TokenUsed { .. } => "token_used",
+            Refusal::NodeKeyDiffers { .. } => "node_key_differs",
+            Refusal::KeyTaken { .. } => "key_taken",
             Refusal::MediumTaken { .. } => "medium_taken",
             Refusal::DiskInUse { .. } => "disk_in_use",
             Refusal::DiskHoldsFragment { .. } => "disk_holds_fragment",
@@ -407,6 +450,8 @@ impl Refusal {
             Refusal::Exists { differs, .. } => *differs,
             Refusal::SocketTaken { .. } => Field::Socket,
             Refusal::AddressTaken { .. } => Field::Addresses,
+            Refusal::TokenUnknown | Refusal::TokenExpired { .. } | Refusal::TokenUsed { .. } => Field::Token,
+            Refusal::NodeKeyDiffers { .. } | Refusal::KeyTaken { .. } => Field::Key,
             Refusal::IncarnationNotLater { .. } => Field::Incarnation,
             Refusal::FeatureLevelTooLow { .. } => Field::FeatureLevel,
             Refusal::BlockTooSmall { .. } => Field::BlockBytes,

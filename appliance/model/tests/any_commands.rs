@@ -59,6 +59,15 @@ proptest! {
                 prop_assert!(after.is_active() || !node.is_active());
                 prop_assert_eq!(next.epoch > before.epoch, members(&next) != members(&before));
             }
+            // What a token has let in, nobody else comes in by, and no node gets another key.
+            for token in before.tokens.values().filter(|token| token.used_by.is_some()) {
+                let after = next.tokens.values().find(|after| after.hash == token.hash);
+                prop_assert!(after.is_none_or(|after| after.used_by == token.used_by || after.created > token.created));
+            }
+            for (name, node) in before.nodes.iter().filter(|(_, node)| node.key.is_some()) {
+                let after = next.nodes.get(name).filter(|after| after.uuid == node.uuid);
+                prop_assert!(after.is_none_or(|after| after.key == node.key));
+            }
             for (name, volume) in &before.volumes {
                 let after = next.volumes.get(name).filter(|after| after.uuid == volume.uuid);
                 let Some(after) = after else { continue };

@@ -7,7 +7,7 @@ mod lab;
 use lab::imported::{found, taken};
 use lab::{after, detach, disk, lab, lab_of_two_nodes, name, outcome, refusal, switched_on, then};
 use palisade_model::*;
-use palisade_words::Uuid;
+use palisade_words::{FeatureLevel, Uuid};
 
 fn add(node: &str, path: &str) -> AddPath {
     AddPath {
@@ -140,7 +140,7 @@ fn a_disk_of_before_has_the_path_of_its_node() {
     let text = serde_json::to_string(&cluster.disks[&name("d")]).unwrap();
     assert!(!text.contains("other_paths"), "{text}");
     let off = Refusal::FeatureOff {
-        needed: FEATURE_LEVEL,
+        needed: FeatureLevel(3),
         level: lab().feature_level,
     };
     assert_eq!(refusal(&lab(), Command::AddPath(add("n", "/x"))), off);

@@ -9,8 +9,15 @@ use palisade_words::{Epoch, FeatureLevel, Generation, Incarnation, LineageId, Na
 fn a_refusal_has_the_code_and_the_field_that_clients_know() {
     let (name, disk, volume, attachment) = (|text: &str| Name::new(text).unwrap(), "d", "v", "a");
     let (n, d, v, a) = (name("n"), name(disk), name(volume), name(attachment));
-    let kinds = [Kind::Node, Kind::Disk, Kind::Volume, Kind::Attachment];
-    for (kind, word) in kinds.into_iter().zip(["node", "disk", "volume", "attachment"]) {
+    let t = name("t");
+    let kinds = [
+        (Kind::Node, "node"),
+        (Kind::Disk, "disk"),
+        (Kind::Volume, "volume"),
+        (Kind::Attachment, "attachment"),
+        (Kind::Token, "token"),
+    ];
+    for (kind, word) in kinds {
         assert_eq!((kind.as_str(), kind.to_string().as_str()), (word, word));
         let (name, differs) = (d.clone(), Field::Mode);
         let missing = Refusal::NotFound {
@@ -243,6 +250,29 @@ fn a_refusal_has_the_code_and_the_field_that_clients_know() {
             "volume_has_readers",
             None,
         ),
+        (Refusal::TokenUnknown, "token_unknown", Some("token")),
+        (
+            Refusal::TokenExpired {
+                token: t.clone(),
+                ago_s: 1,
+            },
+            "token_expired",
+            Some("token"),
+        ),
+        (
+            Refusal::TokenUsed {
+                token: t,
+                node: name("n"),
+            },
+            "token_used",
+            Some("token"),
+        ),
+        (
+            Refusal::NodeKeyDiffers { node: name("n") },
+            "node_key_differs",
+            Some("key"),
+        ),
+        (Refusal::KeyTaken { holder: name("n") }, "key_taken", Some("key")),
     ];
     let mut written = String::new();
     for (refusal, code, field) in all {

@@ -11,10 +11,12 @@
 //!   streams between two.
 //! - [`uuid`] and [`name`]: what a resource is called for good, and what an operator calls it.
 //! - [`number`] and [`lineage`]: the numbers that never go back, and the ids that tell which grew out of which.
+//! - [`sha256`]: sums that stand for keys and secrets.
 //! - [`limits`]: bounds that are the same on disk, in the model and in the data path.
 //!
 //! Invariants: a name is valid once it exists; an index of one kind is never taken for one of another; a word that is
-//! written down ([`Uuid`], [`Name`], [`Generation`], [`Epoch`], [`LineageId`]) has one text form.
+//! written down ([`Uuid`], [`Name`], [`Generation`], [`Epoch`], [`LineageId`],
+//! [`Sha256Sum`]) has one text form.
 //!
 //! Start reading at [`units`], then [`index`].
 
@@ -26,6 +28,7 @@ pub mod limits;
 pub mod lineage;
 pub mod name;
 pub mod number;
+pub mod sha256;
 pub mod units;
 pub mod uuid;
 
@@ -36,5 +39,6 @@ pub use index::{
 pub use lineage::{Ancestor, LineageId};
 pub use name::{Name, NameError};
 pub use number::{Epoch, FeatureLevel, Generation, Incarnation};
+pub use sha256::{Sha256Sum, Sha256SumError};
 pub use units::{Lba, SECTOR_BYTES, Sectors};
 pub use uuid::{Uuid, UuidError};

@@ -113,6 +113,15 @@ fn always(refusal: &Refusal) -> &'static str {
         Refusal::NodeInUse { .. } => "take that off the node first",
         Refusal::LastVoter { .. } => "give another node a vote first",
         Refusal::AddressTaken { .. } => "choose another address, or take it from that node first",
+        Refusal::TokenUnknown | Refusal::TokenExpired { .. } | Refusal::TokenUsed { .. } => {
+            "make a new token on a node of the cluster, and join with that"
+        }
+        Refusal::NodeKeyDiffers { .. } => {
+            "bring the node's own state directory back; or remove the node, and let this machine join as a new one"
+        }
+        Refusal::KeyTaken { .. } => {
+            "a state directory was copied: let this machine join with a new, empty one"
+        }
         Refusal::MediumTaken { .. } => "use that disk, or name another medium",
         Refusal::DiskInUse { .. } => {
             "the disk can go once nothing that is wanted lies on it and its volumes are deleted"

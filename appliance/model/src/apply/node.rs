@@ -151,7 +151,9 @@ impl Cluster {
                 holder: holder.clone(),
             });
         }
+        let uuid = node.uuid;
         self.nodes.remove(name);
+        self.forget_tokens_of(uuid);
         self.somebody_votes(name)?;
         if was_member {
             self.epoch = self.epoch.next();
@@ -176,7 +178,7 @@ impl Cluster {
         }
     }
 
-    fn addresses_are_free(&self, name: &Name, wanted: &[SocketAddr]) -> Result<(), Refusal> {
+    pub(super) fn addresses_are_free(&self, name: &Name, wanted: &[SocketAddr]) -> Result<(), Refusal> {
         require(
             addresses_are_good(wanted),
             Kind::Node,

@@ -2,7 +2,7 @@
 
 use palisade_model::*;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
-use palisade_words::{FeatureLevel, Generation, Incarnation, Name, Uuid};
+use palisade_words::{FeatureLevel, Generation, Incarnation, Name, Sha256Sum, Uuid};
 use proptest::prelude::*;
 use std::net::SocketAddr;
 
@@ -356,6 +356,39 @@ fn of_node() -> impl Strategy<Value = Command> {
     )
 }
 
+/// Tokens `t0` to `t2`, and nodes that show them at times before and after they expire, each with one of two keys.
+fn of_token() -> impl Strategy<Value = Command> {
+    let sum = |number: u8| Sha256Sum([number; 32]);
+    let times = (0u64..60, 0u64..40);
+    (0u8..6, 0u8..3, 0u8..4, times, 2u128..6, any::<bool>(), expected()).prop_map(
+        move |(kind, token, secret, (now_s, life_s), uuid, votes, expected)| match kind {
+            0 | 1 => Command::CreateToken(CreateToken {
+                name: name("t", token),
+                hash: sum(secret),
+                now_s,
+                expires_at_s: now_s + life_s,
+                admits: [NodeRole::Learner, NodeRole::Voter][usize::from(votes)],
+            }),
+            2 => Command::RevokeToken(RevokeToken {
+                name: name("t", token),
+                expected,
+            }),
+            _ => Command::AdmitNode(AdmitNode {
+                token: sum(secret),
+                key: sum(10 + u8::from(votes) + uuid as u8),
+                now_s,
+                feature_level: [FEATURE_LEVEL, FeatureLevel(life_s)][usize::from(life_s < 6)],
+                node: AddNode {
+                    name: name("n", token),
+                    uuid: Uuid(uuid),
+                    addresses: Vec::new(),
+                    failure_domain: None,
+                },
+            }),
+        },
+    )
+}
+
 /// One command, likely to be refused about every second time.
 pub fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
@@ -372,6 +405,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         2 => change(),
         3 => record_cleared(),
         6 => of_node(),
+        4 => of_token(),
     ]
 }
 
