@@ -5,7 +5,7 @@ use crate::allocation::units_of;
 use crate::apply::{addresses_are_good, path_is_good};
 use crate::cluster::Cluster;
 use crate::disk::{Disk, Usage};
-use crate::feature::ATTACHMENT_IDS;
+use crate::feature::{ATTACHMENT_IDS, FORWARDING};
 use crate::fragment::Fragment;
 use crate::limits::{SECTORS_MAX, TOKENS_MAX, VOLUMES_MAX};
 use crate::node::{Node, NodeRole};
@@ -508,7 +508,11 @@ fn attachments(cluster: &Cluster) -> Result<(), BrokenRule> {
     let kind = Kind::Attachment;
     let mut sockets = BTreeSet::new();
     for (name, attachment) in &cluster.attachments {
-        let known = cluster.node_of(&attachment.volume) == Some(&attachment.node);
+        let known = match cluster.node_of(&attachment.volume) {
+            Some(node) if cluster.feature_level < FORWARDING => *node == attachment.node,
+            Some(_) => cluster.nodes.contains_key(&attachment.node),
+            None => false,
+        };
         if !known {
             return Err(BrokenRule::Reference {
                 kind,

@@ -551,7 +551,8 @@ pub struct CreateAttachment {
     pub uuid: Uuid,
     /// Which volume.
     pub volume: Name,
-    /// On which node: the one that reaches the volume's disks.
+    /// On which node. One that does not reach the volume's disks asks the one that does; below
+    /// [level 5](crate::FEATURE_LEVEL) there is no such node.
     pub node: Name,
     /// Absolute path of the socket, at most 107 bytes.
     pub socket: String,

@@ -9,12 +9,13 @@
 //! | 2 | attachments have a permanent id; those that are there get one when it is switched on |
 //! | 3 | a disk has a path for each node that reaches it |
 //! | 4 | tokens let nodes in, and a node has a key |
+//! | 5 | a volume is offered on nodes that do not reach its disks, and ask the one that does |
 
 use crate::command::Command;
 use palisade_words::FeatureLevel;
 
 /// What this program can.
-pub const FEATURE_LEVEL: FeatureLevel = TOKENS;
+pub const FEATURE_LEVEL: FeatureLevel = FORWARDING;
 
 /// From here on attachments have a permanent id.
 pub(crate) const ATTACHMENT_IDS: FeatureLevel = FeatureLevel(2);
@@ -24,6 +25,9 @@ pub(crate) const PATHS: FeatureLevel = FeatureLevel(3);
 
 /// From here on tokens let nodes in.
 pub(crate) const TOKENS: FeatureLevel = FeatureLevel(4);
+
+/// From here on volumes are offered on nodes that do not reach their disks.
+pub(crate) const FORWARDING: FeatureLevel = FeatureLevel(5);
 
 impl Command {
     /// The level that must be switched on for it: a member below would not know what it says.

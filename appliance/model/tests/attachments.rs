@@ -27,7 +27,7 @@ fn an_attachment_is_made_of_arguments_that_fit() {
         ("created", |_| {}),
         ("volume_not_found", |b| b.volume = name("l")),
         ("node_not_found", |b| b.node = name("l")),
-        ("disk_elsewhere", |b| b.node = name("m")),
+        ("created", |b| b.node = name("m")),
         ("socket_taken", |b| b.socket = "/run/a.sock".into()),
         ("volume_has_writer", |b| b.volume = name("v")),
         ("volume_has_writer", |b| {
@@ -90,9 +90,60 @@ fn an_attachment_is_made_of_arguments_that_fit() {
     }
 }
 
-/// Whatever part of its volume lies elsewhere: a node serves what it reaches.
+/// A node that does not reach a volume's disks asks the one that does; the rules for writers and readers are the same wherever
+/// they are.
 #[test]
-fn a_volume_is_attached_where_all_of_it_is() {
+fn a_volume_is_offered_on_any_member_and_has_one_writer_in_all() {
+    let cluster = lab_of_two_nodes();
+    let there = CreateAttachment {
+        node: name("m"),
+        ..attachment_of_w()
+    };
+    let offered = then(&cluster, Command::CreateAttachment(there.clone()));
+    assert_eq!(offered.attachments[&there.name].node, name("m"));
+    assert_eq!(
+        offered.node_of(&name("w")),
+        Some(&name("n")),
+        "the disks stay where they are"
+    );
+    let second = |node: &str, read_only| {
+        Command::CreateAttachment(CreateAttachment {
+            name: name("second"),
+            uuid: Uuid(4711),
+            node: name(node),
+            socket: "/run/second.sock".into(),
+            read_only,
+            ..attachment_of_w()
+        })
+    };
+    for node in ["n", "m"] {
+        for read_only in [true, false] {
+            let refused = outcome(&offered, &second(node, read_only));
+            assert!(
+                refused.starts_with("has_") || refused == "volume_has_writer",
+                "{refused}"
+            );
+        }
+    }
+    // Who has a volume on offer is not taken away.
+    let gone = Command::RemoveNode(RemoveNode {
+        name: name("m"),
+        expected: None,
+    });
+    assert_eq!(outcome(&offered, &gone), "node_in_use");
+    let nowhere = CreateAttachment {
+        node: name("l"),
+        ..there
+    };
+    assert_eq!(
+        outcome(&cluster, &Command::CreateAttachment(nowhere)),
+        "node_not_found"
+    );
+}
+
+/// Whatever part of its volume lies elsewhere: before members asked each other, a node served what it reached.
+#[test]
+fn a_volume_is_attached_where_all_of_it_is_before_members_ask_each_other() {
     let mut cluster = then(&lab_of_two_nodes(), Command::AddDisk(disk("e", 101)));
     cluster = then(
         &cluster,
@@ -101,6 +152,7 @@ fn a_volume_is_attached_where_all_of_it_is() {
             ..grow("w", 2 * UNIT)
         }),
     );
+    cluster.feature_level = FeatureLevel(4);
     let wanted = Command::CreateAttachment(attachment_of_w());
     assert_eq!(outcome(&cluster, &wanted), "created");
     cluster.disks.get_mut(&name("e")).unwrap().node = name("m");

@@ -317,6 +317,10 @@ fn the_commands_have_the_texts_that_logs_keep() {
         admits: NodeRole::Learner,
         ..token("u", 2)
     };
+    let admit = || AdmitNode {
+        feature_level: FeatureLevel(4),
+        ..admit()
+    };
     let bare = AdmitNode {
         node: add_node("l", 8),
         ..admit()
@@ -331,6 +335,7 @@ fn the_commands_have_the_texts_that_logs_keep() {
     let golden = include_str!("golden/token-commands.jsonl");
     let mut lines = golden.lines();
     let mut cluster = lab_of_two_nodes();
+    cluster.feature_level = FeatureLevel(4);
     for command in commands {
         let line = lines.next().unwrap_or_default();
         assert_eq!(serde_json::to_string(&command).unwrap(), line);

@@ -11,7 +11,7 @@ use crate::argument::{Field, Rule};
 use crate::attachment::Attachment;
 use crate::cluster::Cluster;
 use crate::command::{ChangeAttachment, CreateAttachment, DeleteAttachment, Outcome};
-use crate::feature::ATTACHMENT_IDS;
+use crate::feature::{ATTACHMENT_IDS, FORWARDING};
 use crate::limits::{BURST_MS_MAX, QUEUE_SIZE_MIN, SERIAL_BYTES_MAX};
 use crate::lineage::id_of_attachment;
 use crate::refusal::{Kind, Refusal};
@@ -31,19 +31,7 @@ impl Cluster {
             .ok_or_else(|| not_found(Kind::Volume, &create.volume))?;
         not_going(&create.volume, volume)?;
         self.is_member(&create.node)?;
-        for extent in volume.all_extents() {
-            if let Some(disk) = self
-                .disks
-                .get(&extent.disk)
-                .filter(|disk| disk.node != create.node)
-            {
-                return Err(Refusal::DiskElsewhere {
-                    disk: extent.disk.clone(),
-                    disk_node: disk.node.clone(),
-                    node: create.node.clone(),
-                });
-            }
-        }
+        self.is_served_on(volume, &create.node)?;
         let revision = self.generation;
         // A member that does not know of it takes no notice either.
         let has_id = self.feature_level >= ATTACHMENT_IDS;
@@ -74,6 +62,23 @@ impl Cluster {
         self.one_writer_or_readers(name, &attachment)?;
         self.attachments.insert(name.clone(), attachment);
         Ok(Outcome::Created { revision })
+    }
+
+    /// Refuses a node that cannot serve a volume: before members could ask each other, each that does not reach all of it; since
+    /// then, none.
+    fn is_served_on(&self, volume: &Volume, node: &Name) -> Result<(), Refusal> {
+        if self.feature_level >= FORWARDING {
+            return Ok(());
+        }
+        let elsewhere = volume.all_extents().iter().find_map(|extent| {
+            let disk = self.disks.get(&extent.disk).filter(|disk| disk.node != *node)?;
+            Some(Refusal::DiskElsewhere {
+                disk: extent.disk.clone(),
+                disk_node: disk.node.clone(),
+                node: node.clone(),
+            })
+        });
+        elsewhere.map_or(Ok(()), Err)
     }
 
     pub(super) fn change_attachment(&mut self, change: &ChangeAttachment) -> Result<Outcome, Refusal> {

@@ -4,8 +4,8 @@ use crate::lab::{name, piece};
 use crate::rich::{a_disk, attached, clearing, each, extents, fragment, volume};
 use palisade_model::limits::SECTORS_MAX;
 use palisade_model::*;
-use palisade_words::Uuid;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_words::{FeatureLevel, Uuid};
 
 #[test]
 fn a_volume_lies_on_disks_of_its_node_from_a_unit_on_and_inside_the_data() {
@@ -235,8 +235,17 @@ fn an_attachment_is_where_its_volume_is_and_has_a_socket_of_its_own() {
     let beside = |text| Some(BrokenRule::Writers { volume: name(text) });
     each(&[
         (nowhere("a"), |all| attached(all, "a").volume = name("l")),
-        (nowhere("a"), |all| attached(all, "a").node = name("m")),
-        (nowhere("a"), |all| attached(all, "a").volume = name("q")),
+        (nowhere("a"), |all| {
+            all.feature_level = FeatureLevel(4);
+            attached(all, "a").node = name("m");
+        }),
+        // From level 5 on a node need not reach what it offers, but has to be one.
+        (None, |all| {
+            let a = attached(all, "a");
+            (a.node, a.socket) = (name("m"), "/run/other.sock".into());
+        }),
+        (nowhere("a"), |all| attached(all, "a").node = name("zz")),
+        (beside("q"), |all| attached(all, "a").volume = name("q")),
         // Of the two on one node; `a` and `b` have the same path on two.
         (shared("s"), |all| {
             attached(all, "s").socket = attached(all, "r").socket.clone()
