@@ -21,8 +21,11 @@ pub struct Run {
 pub struct MappingId {
     /// The volume, as all nodes know it.
     pub volume: Uuid,
-    /// The configuration that the mapping is of.
+    /// The configuration that the mapping is of. Each node takes it into use when it has heard of it, so that the same mapping is
+    /// of one configuration here and of a later one there.
     pub generation: Generation,
+    /// The configuration in which what the mapping says has last changed: by this all nodes call it.
+    pub revision: Generation,
     /// The membership under which it is valid.
     pub epoch: Epoch,
     /// It serves what other nodes have forwarded. That is carried out on this node or nowhere: what is forwarded twice may
@@ -31,14 +34,20 @@ pub struct MappingId {
 }
 
 impl MappingId {
-    /// Of a mapping that serves this node's own guests.
+    /// Of a mapping that serves this node's own guests, and is new in its configuration.
     pub const fn new(volume: Uuid, generation: Generation, epoch: Epoch) -> MappingId {
         MappingId {
             volume,
             generation,
+            revision: generation,
             epoch,
             is_forwarded: false,
         }
+    }
+
+    /// The same of one that is older than its configuration.
+    pub const fn unchanged_since(self, revision: Generation) -> MappingId {
+        MappingId { revision, ..self }
     }
 
     /// The same for what other nodes have forwarded.

@@ -291,7 +291,7 @@ pub(crate) fn words(io: &Io<'_>) -> Result<ClientWords, ForwardedError> {
     let request = ForwardedRequest {
         op: asked(io.op),
         volume: VolumeKey::of(io.mapping.volume),
-        generation: generation_half(io.mapping.generation),
+        generation: generation_half(io.mapping.revision),
         lba: io.lba,
         sectors: io.sectors,
     };

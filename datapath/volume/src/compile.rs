@@ -31,6 +31,9 @@ pub enum CompileError {
 
 /// The route to what guests may use of a volume, in a configuration and a membership: what is still to be cleared has none.
 /// `device_of` names the device that is open for a disk.
+///
+/// # Errors
+/// There is none.
 pub fn compile(
     volume: &Volume,
     (generation, epoch): (Generation, Epoch),
@@ -42,13 +45,41 @@ pub fn compile(
     let runs = match &volume.layout {
         Layout::Linear { .. } => linear(&volume.usable_extents(), device_of)?,
     };
-    let route =
-        Route::new(MappingId::new(volume.uuid, generation, epoch), runs).map_err(CompileError::Route)?;
+    let route = Route::new(mapping(volume, (generation, epoch)), runs).map_err(CompileError::Route)?;
     let (extents, volume) = (route.sectors().0, volume.usable_sectors());
     if extents != volume {
         return Err(CompileError::Length { extents, volume });
     }
     Ok(route)
+}
+
+/// The route to the same by another node, which is asked for the volume's own sectors: where they lie is its to know. `device` is
+/// that node. Who may heal its faults has them parked.
+///
+/// # Errors
+/// There is none.
+pub fn compile_remote(
+    volume: &Volume,
+    (generation, epoch): (Generation, Epoch),
+    device: DeviceIndex,
+) -> Result<Route, CompileError> {
+    let sectors = volume.usable_sectors();
+    if volume.clearing.is_some() && sectors == 0 {
+        return Err(CompileError::Uncleared);
+    }
+    let whole = Run {
+        volume: Lba(0),
+        sectors: Sectors(sectors),
+        device,
+        lba: Lba(0),
+    };
+    let route = Route::new(mapping(volume, (generation, epoch)), vec![whole]);
+    route.map(Route::parking_faults).map_err(CompileError::Route)
+}
+
+/// What the mapping is called: by all nodes alike, whenever each has heard of it.
+fn mapping(volume: &Volume, (generation, epoch): (Generation, Epoch)) -> MappingId {
+    MappingId::new(volume.uuid, generation, epoch).unchanged_since(volume.route_generation())
 }
 
 /// One run for each extent; neighbours that continue each other on the same device become one.
@@ -140,6 +171,26 @@ mod tests {
     }
 
     #[test]
+    fn another_node_is_asked_for_the_volumes_own_sectors_by_a_name_that_it_knows() {
+        let volume = volume(40, &[("d1", 8192, 16), ("d2", 8216, 24)]);
+        let remote = compile_remote(&volume, (Generation(7), Epoch(9)), DeviceIndex(70)).unwrap();
+        let runs: Vec<_> = remote
+            .runs()
+            .iter()
+            .map(|run| (run.volume.0, run.sectors.0, run.device.0, run.lba.0))
+            .collect();
+        assert_eq!(runs, [(0, 40, 70, 0)]);
+        assert!(remote.parks_faults(), "somebody may find another way");
+        // The node asked may have heard of other changes since.
+        let there = compile(&volume, (Generation(12), Epoch(9)), device_of).unwrap();
+        assert!(!there.parks_faults());
+        let name = |route: &Route| (route.mapping().volume, route.mapping().revision);
+        assert_eq!(name(&remote), (palisade_words::Uuid(7), Generation(4)));
+        assert_eq!(name(&there), name(&remote));
+        assert_ne!(there.generation(), remote.generation());
+    }
+
+    #[test]
     fn what_is_still_to_be_cleared_has_no_route() {
         let mut volume = volume(40, &[("d1", 8192, 16), ("d2", 0, 24)]);
         volume.layout_revision = Some(palisade_words::Generation(3));
@@ -156,6 +207,8 @@ mod tests {
             (Generation(7), Sectors(24))
         );
         assert_eq!(route.runs().last().map(|run| run.sectors), Some(Sectors(8)));
+        let remote = |volume: &Volume| compile_remote(volume, (Generation(7), Epoch(9)), DeviceIndex(70));
+        assert_eq!(remote(&volume).map(|route| route.sectors()), Ok(Sectors(24)));
         volume.clearing = volume
             .clearing
             .map(|clearing| palisade_model::Clearing { from: 0, ..clearing });
@@ -163,6 +216,7 @@ mod tests {
             compile(&volume, (Generation(7), Epoch(9)), device_of),
             Err(CompileError::Uncleared)
         );
+        assert_eq!(remote(&volume), Err(CompileError::Uncleared));
     }
 
     #[test]

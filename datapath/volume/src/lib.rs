@@ -39,7 +39,7 @@ pub mod renewal;
 pub mod standing;
 
 pub use carried::{Known, OnRecord, carried, is_first_write_cut_off};
-pub use compile::{CompileError, compile};
+pub use compile::{CompileError, compile, compile_remote};
 pub use erasure::{Leaving, is_to_be_erased};
 pub use image::{Image, ImageError, agreed, image};
 pub use renewal::{Bare, Forbidden, renewal};
