@@ -110,6 +110,18 @@ impl Cluster {
             .filter(move |(_, attachment)| attachment.volume == *volume)
     }
 
+    /// The other nodes that offer a volume and ask the one that reaches its disks for it, each with whether it may change it.
+    pub fn askers_of(&self, volume: &Name) -> BTreeMap<Name, bool> {
+        let reaches = self.node_of(volume);
+        let mut askers = BTreeMap::new();
+        for (_, attachment) in self.attachments_of(volume) {
+            if Some(&attachment.node) != reaches {
+                *askers.entry(attachment.node.clone()).or_default() |= !attachment.read_only;
+            }
+        }
+        askers
+    }
+
     /// The node that reaches a volume's disks.
     pub fn node_of(&self, volume: &Name) -> Option<&Name> {
         let first = self.volumes.get(volume)?.all_extents().first()?;

@@ -5,7 +5,7 @@ use crate::plan::unusable;
 use crate::refused::Refused;
 use crate::step::{Action, Step};
 use palisade_model::{Attachment, Cluster, Disk, Extent, Kind, SuperblockState};
-use palisade_words::{Generation, Name, Uuid};
+use palisade_words::{Epoch, Generation, Name, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node has now. Empty when the daemon starts; [`Observed::record`] and [`Observed::record_failure`] keep it.
@@ -70,6 +70,12 @@ pub struct ObservedRoute {
     pub sectors: u64,
     /// Where it leads.
     pub extents: Vec<Extent>,
+    /// The node that reaches these: another one is asked.
+    pub reached_by: Name,
+    /// The other nodes that are served by it, each with whether it may change the volume.
+    pub askers: BTreeMap<Name, bool>,
+    /// The membership under which it was said last.
+    pub epoch: Epoch,
 }
 
 /// Space that is being cleared: nobody may use it until that has ended, whatever is agreed on meanwhile.
@@ -354,7 +360,7 @@ impl Observed {
     }
 
     fn record_route(&mut self, wanted: &Cluster, name: &Name, opened: StepOutcome) {
-        let Some(volume) = wanted.volumes.get(name) else {
+        let (Some(volume), Some(reached_by)) = (wanted.volumes.get(name), wanted.node_of(name)) else {
             return;
         };
         let route = ObservedRoute {
@@ -363,6 +369,9 @@ impl Observed {
             generation: volume.route_generation(),
             sectors: volume.usable_sectors(),
             extents: volume.usable_extents(),
+            reached_by: reached_by.clone(),
+            askers: wanted.askers_of(name),
+            epoch: wanted.epoch,
         };
         self.routes.insert(name.clone(), route);
     }

@@ -248,24 +248,23 @@ struct Planner<'a> {
     wanted: &'a Cluster,
     node: &'a Name,
     observed: &'a Observed,
-    /// Volumes attached on this node. Found once for each plan: asking all attachments for each volume takes the square
-    /// of their number.
-    attached: BTreeMap<&'a Name, &'a Volume>,
+    /// Volumes that this node serves: to guests of its own, or to other nodes that ask it for what it reaches. Found once for each
+    /// plan: asking all attachments for each volume takes the square of their number.
+    served: BTreeMap<&'a Name, &'a Volume>,
     steps: Vec<Step>,
     waits: Vec<Wait>,
 }
 
 impl<'a> Planner<'a> {
     fn run(wanted: &'a Cluster, node: &'a Name, observed: &'a Observed) -> Planner<'a> {
-        let here = wanted
-            .attachments
-            .values()
-            .filter(|attachment| attachment.node == *node);
+        let here = wanted.attachments.values().filter(|attachment| {
+            attachment.node == *node || wanted.node_of(&attachment.volume) == Some(node)
+        });
         let mut planner = Planner {
             wanted,
             node,
             observed,
-            attached: here
+            served: here
                 .filter_map(|attachment| wanted.volumes.get_key_value(&attachment.volume))
                 .collect(),
             steps: Vec::new(),
@@ -343,9 +342,9 @@ impl<'a> Planner<'a> {
         (*disk.custodian() == *self.node && disk.uuid == open.disk.uuid).then_some(disk)
     }
 
-    /// Whether a route's volume is still to be served on this node.
+    /// Whether a route's volume is still to be served by this node.
     fn route_is_wanted(&self, name: &Name, route: &ObservedRoute) -> bool {
-        let volume = self.attached.get(name);
+        let volume = self.served.get(name);
         volume.is_some_and(|volume| volume.uuid == route.uuid && !volume.is_clearing_held())
     }
 }

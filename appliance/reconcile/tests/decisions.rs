@@ -177,25 +177,68 @@ fn a_volume_with_one_disk_that_is_another_one_is_withdrawn() {
     }
 }
 
-/// A disk that another node has now: whoever was served from it is let go of, and the superblock stays for that node.
+/// A disk that another node has now: whoever was served from it is let go of, the superblock stays for that node, and that node is
+/// asked from then on.
 #[test]
 fn a_disk_that_moves_to_another_node_is_closed_and_keeps_its_superblock() {
     let mut cluster = after(&begin(), &SPREAD[..1]);
     cluster = after(&cluster, &[(4, 0, 0, 3, true), (8, 0, 0, 0, false)]);
     let mut observed = settled(&cluster);
     disk(&mut cluster, 0).node = name("n", 1);
-    for expected in ["withdraw_socket a0", "clear_route v0", "close_disk d0"] {
-        assert_eq!(steps(&cluster, &observed), [expected]);
-        take(
-            &cluster,
-            &mut observed,
-            expected.split(' ').next().unwrap_or_default(),
-        );
+    let planned: [(&[&str], &str); 5] = [
+        (&["withdraw_socket a0"], "withdraw_socket"),
+        (&["clear_route v0"], "clear_route"),
+        (&["close_disk d0", "set_route v0"], "close_disk"),
+        (&["set_route v0"], "set_route"),
+        (&["offer_socket a0"], "offer_socket"),
+    ];
+    for (expected, done) in planned {
+        assert_eq!(steps(&cluster, &observed), expected);
+        take(&cluster, &mut observed, done);
     }
     assert_eq!(steps(&cluster, &observed), [""; 0]);
+    assert_eq!(waiting(&cluster, &observed), [""; 0]);
+    assert_eq!(observed.routes[&name("v", 0)].reached_by, name("n", 1));
+}
+
+/// A volume of this node's disks that is offered elsewhere has a route and no socket here. It is said anew when others ask than
+/// before and in another membership; one that is this node's own business is not.
+#[test]
+fn a_volume_that_other_nodes_ask_for_has_a_route_here() {
+    let mut cluster = after(&begin(), &SPREAD);
+    let observed = settled(&cluster);
+    cluster.epoch = cluster.epoch.next();
+    assert_eq!(steps(&cluster, &observed), [""; 0], "nobody else is concerned");
+
+    let attachment = |cluster: &mut Cluster, node: u8, read_only: bool| {
+        let attachment = cluster.attachments.get_mut(&name("a", 0)).unwrap();
+        (attachment.node, attachment.read_only) = (name("n", node), read_only);
+    };
+    cluster.attachments.retain(|other, _| *other == name("a", 0));
+    attachment(&mut cluster, 1, false);
+    let mut observed = settled(&cluster);
+    assert!(observed.sockets.is_empty());
+    let route = observed.routes[&name("v", 0)].clone();
     assert_eq!(
-        waiting(&cluster, &observed),
-        ["volume v0 waits for disk d0", "attachment a0 waits for volume v0"]
+        (route.reached_by, route.askers.into_iter().collect::<Vec<_>>()),
+        (name("n", 0), vec![(name("n", 1), true)])
+    );
+    attachment(&mut cluster, 1, true);
+    assert_eq!(
+        steps(&cluster, &observed),
+        ["set_route v0"],
+        "it may not change it any more"
+    );
+    take(&cluster, &mut observed, "set_route");
+    assert_eq!(steps(&cluster, &observed), [""; 0]);
+    cluster.epoch = cluster.epoch.next();
+    assert_eq!(steps(&cluster, &observed), ["set_route v0"], "another membership");
+    take(&cluster, &mut observed, "set_route");
+    cluster.attachments.clear();
+    assert_eq!(
+        steps(&cluster, &observed),
+        ["clear_route v0"],
+        "nobody asks any more"
     );
 }
 

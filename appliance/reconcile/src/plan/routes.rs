@@ -5,10 +5,11 @@ use crate::observed::ObservedRoute;
 use crate::step::Action;
 use palisade_model::{Extent, Kind, Volume};
 use palisade_words::{Generation, Name};
+use std::collections::BTreeMap;
 
 impl<'a> Planner<'a> {
-    /// Ends routes that no attachment of this node needs, or that lead where they may not any more, once their sockets are
-    /// gone.
+    /// Ends routes that neither this node's attachments nor other nodes need, or that lead where they may not any more, once
+    /// their sockets are gone.
     pub(super) fn clear_routes(&mut self) {
         let observed = self.observed;
         for (name, route) in &observed.routes {
@@ -26,10 +27,10 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Takes routes into use for volumes attached on this node.
+    /// Takes routes into use for volumes that this node serves.
     pub(super) fn set_routes(&mut self) {
         let observed = self.observed;
-        for (name, volume) in self.attached.clone() {
+        for (name, volume) in self.served.clone() {
             // What is cleared first has no route before.
             if volume.usable_sectors() == 0 {
                 continue;
@@ -37,7 +38,12 @@ impl<'a> Planner<'a> {
             match observed.routes.get(name) {
                 // The one of that name before it is being cleared.
                 Some(route) if route.uuid != volume.uuid => continue,
-                Some(route) if route.generation >= volume.route_generation() => continue,
+                Some(route) if route.generation > volume.route_generation() => continue,
+                Some(route) if route.generation == volume.route_generation() => {
+                    if !self.is_behind(name, route) || self.misleads(name, route) {
+                        continue;
+                    }
+                }
                 _ => {}
             }
             match self.obstacle(name, volume) {
@@ -50,6 +56,18 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether a route that goes on as it is has to be said anew: to be asked by others than before, or, of one between nodes, in
+    /// another membership. What is only this node's own is none of others' business.
+    fn is_behind(&self, name: &Name, route: &ObservedRoute) -> bool {
+        let askers = match route.reached_by == *self.node {
+            true => self.wanted.askers_of(name),
+            false => BTreeMap::new(),
+        };
+        let is_between_nodes = route.reached_by != *self.node || !askers.is_empty();
+        let asked_by_others = route.reached_by == *self.node && route.askers != askers;
+        asked_by_others || is_between_nodes && route.epoch != self.wanted.epoch
+    }
+
     /// Whether a route leads where its volume's guests may not go, or not any more: to a disk that may not be used, or to
     /// sectors that are not the volume's, or have to be cleared before guests see them. A volume that is emptied, or told of
     /// anew by a disk, has such a route when its disk was not out of service first.
@@ -60,7 +78,9 @@ impl<'a> Planner<'a> {
             let offered = volume.extents_between(0, route.sectors.min(volume.usable_sectors()));
             joined(&offered) == joined(&route.extents)
         });
-        !is_offered || self.is_estranged(&route.extents)
+        let is_moved = self.wanted.node_of(name) != Some(&route.reached_by);
+        let is_own = route.reached_by == *self.node;
+        !is_offered || is_moved || is_own && self.is_estranged(&route.extents)
     }
 
     /// Whether one of these lies on a disk that may not be used any more: it is no longer this node's, or its superblock
@@ -79,8 +99,10 @@ impl<'a> Planner<'a> {
     /// clearing that may still write zeros there.
     fn obstacle(&self, name: &'a Name, volume: &'a Volume) -> Option<(Kind, &'a Name)> {
         let usable = volume.usable_extents();
-        let disk = self.disk_not_ready(volume.all_extents(), &usable, volume.route_generation());
-        if let Some(disk) = disk {
+        // How it is with the disks of other nodes those know, who are asked.
+        let is_own = self.wanted.node_of(name) == Some(self.node);
+        let late = || self.disk_not_ready(volume.all_extents(), &usable, volume.route_generation());
+        if let Some(disk) = is_own.then(late).flatten() {
             return Some((Kind::Disk, disk));
         }
         let mut others = self.observed.routes.iter().filter(|(other, _)| *other != name);
