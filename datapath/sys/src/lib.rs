@@ -52,7 +52,7 @@ pub use device::{DeviceMedium, DeviceSpec, OpenError, Opened};
 pub use event::EventFd;
 pub use fd_filter::FdFilter;
 pub use hugepage::{HugeMemory, HugePool, PageBacking};
-pub use local::{Coverage, LocalDevices, LocalSettings, MemoryRegistration};
+pub use local::{Coverage, LocalDevices, LocalSettings, MemoryRegistration, SocketConnection};
 pub use memory_limit::MemoryLimit;
 pub use peer_event::{PeerEvent, PeerSignal};
 pub use sleep::{Pending, Waker};

@@ -26,12 +26,14 @@ mod brought;
 mod entrance;
 mod fault;
 mod flight;
+mod frame_links;
 mod instant;
 mod listeners;
 mod memory;
 mod pause;
 mod rest;
 mod ring;
+mod sockets;
 mod trial;
 
 use crate::device::{KernelDevice, Media, Opened};
@@ -42,21 +44,21 @@ use flight::{Files, Flights};
 use io_uring::squeue;
 use memory::MemoryTable;
 pub use memory::{Coverage, MemoryRegistration};
-use palisade_block::{Clock, DeviceKind, DeviceLimits, Devices, Fault, Io, Lease, Segment, Started};
+use palisade_block::{DeviceKind, DeviceLimits, Devices, Fault, Io, Lease, Segment, Started};
 use palisade_words::limits::DISKS_MAX;
 use palisade_words::{DeviceIndex, Lba, MemoryId, PinnedId, Sectors, SlotIndex};
-use pause::{Pause, Pauses};
+pub use pause::NAP;
+use pause::Pauses;
 use rest::Rest;
 use ring::Ring;
+use sockets::Sockets;
+pub use sockets::{RECEIVED_BYTES_MAX, SocketConnection, TURN_FRAMES_MAX};
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 pub use trial::{Closed, io_uring_is_open};
-
-/// How long [`LocalDevices::nap`] sleeps at most.
-pub const NAP: Duration = Duration::from_micros(10);
 
 /// How long dropping waits for what is in flight.
 const DROP_WAIT: Duration = Duration::from_secs(2);
@@ -93,6 +95,7 @@ pub struct LocalDevices {
     devices: Box<[Option<Place>]>,
     memory: MemoryTable,
     flights: Flights,
+    sockets: Sockets,
     rest: Rest,
     waker: Waker,
     sleeps_on: SleepsOn,
@@ -146,6 +149,7 @@ impl LocalDevices {
             devices: (0..DISKS_MAX).map(|_| None).collect(),
             memory: MemoryTable::default(),
             flights: Flights::new(settings.slots, settings.in_flight_max),
+            sockets: Sockets::default(),
             rest,
             waker: Waker::new()?,
             sleeps_on,
@@ -292,7 +296,7 @@ impl LocalDevices {
             Rest::Ring => self.ring.has_completions(),
             Rest::Epoll { .. } => self.ring.arm_signal(),
         };
-        there || self.flights.has_waiting() || !self.port.is_empty()
+        there || self.has_waiting() || self.sockets.has_something_to_tell() || !self.port.is_empty()
     }
 
     /// Sleeps until something can be reaped, a descriptor is signalled that is listened to, the waker is used, or
@@ -316,49 +320,15 @@ impl LocalDevices {
         }
     }
 
-    /// Waits a moment for the devices, after a turn that found nothing to do while they had something: the processor
-    /// is left to whoever waits for it, and among them are kernel threads that complete our own writes.
-    ///
-    /// `examples/idle.rs`, 4 KiB random writes to ext4 with O_DIRECT, thousands of operations a second, median of three
-    /// windows, the ways taking turns; two processors which nobody else uses, and the same with a thread that computes
-    /// on the reactor's:
-    ///
-    /// | blocks, depth     | spin  | yield | nap   | this  | spin | yield | nap   | this  |
-    /// |-------------------|-------|-------|-------|-------|------|-------|-------|-------|
-    /// | overwritten, 1    |  67   |  69   |  48   |  70   |  23  |  0.3  |  26   |  33   |
-    /// | overwritten, 32   | 182   | 185   | 179   | 183   |  59  |  9    | 122   | 116   |
-    /// | never written, 1  |  49   |  49   |  43   |  52   |  24  |  0.3  |  33   |  34   |
-    /// | never written, 32 | 118   | 108   | 117   | 126   |  45  |  10   |  89   |  89   |
-    /// | durable, 1        |   0.3 |  38   |  25   |  39   |  0.1 |  0.3  |  22   |  20   |
-    /// | durable, 32       | 127   | 137   | 133   | 125   |  61  |  9    | 114   | 112   |
-    ///
-    /// Asking the scheduler for slices of 0.1 ms (sched_setattr, Linux 6.12) did not help the spinner: its slice is
-    /// looked at by the tick only.
-    ///
-    /// What completed meanwhile ends it before it begins.
-    #[inline]
-    pub fn pause(&mut self) {
-        if self.flights.count() == 0 || self.ring.has_completions() || !self.port.is_empty() {
-            return;
-        }
-        let from = self.clock.now();
-        match self.pauses.choose(from) {
-            Pause::Yield => {
-                affinity::yield_processor();
-                self.pauses.yielded(from, self.clock.now());
-                // So that the next turn finds it where it begins.
-                self.ring.fetch();
-            }
-            Pause::Nap => self.nap(),
-        }
+    /// Whether the kernel or a disk process has something of ours.
+    fn is_in_the_kernel(&self) -> bool {
+        self.flights.count() > 0 || self.sockets.outstanding() > 0
     }
 
-    /// Sleeps in the kernel until something completes, for [`NAP`] at most, if anything is in flight. New requests of
-    /// guests wait that long at worst.
-    pub fn nap(&mut self) {
-        if self.flights.count() > 0 {
-            self.ring.wait(Some(NAP));
-        }
+    /// Whether something waits to be handed over.
+    #[inline]
+    fn has_waiting(&self) -> bool {
+        self.flights.has_waiting() || self.sockets.has_waiting()
     }
 
     /// What the kernel grants this reactor's ring, for the start-up log.
@@ -425,7 +395,7 @@ impl Devices for LocalDevices {
 
     fn let_go(&mut self, memory: MemoryId) {
         assert!(
-            !self.memory.is_last_user(memory) || !self.flights.are_in(memory),
+            !self.memory.is_last_user(memory) || !self.flights.are_in(memory) && !self.sockets.are_in(memory),
             "{memory:?} is let go of with an operation in flight"
         );
         self.memory.let_go(memory);
@@ -480,6 +450,9 @@ impl Devices for LocalDevices {
         if self.flights.has_waiting() {
             self.push_waiting();
         }
+        if self.sockets.has_waiting() {
+            self.sockets.push(&mut self.ring);
+        }
         if self.ring.is_busy() {
             self.ring.submit();
         }
@@ -487,10 +460,14 @@ impl Devices for LocalDevices {
 
     #[inline]
     fn reap(&mut self, mut done: impl FnMut(SlotIndex, Result<(), Fault>)) -> usize {
+        if self.sockets.has_something_to_tell() {
+            self.sockets.begin_turn();
+        }
         if !self.ring.is_busy() && self.port.is_empty() {
             return 0;
         }
         let (mut finished, flights, devices) = (0, &mut self.flights, &self.devices);
+        let sockets = &mut self.sockets;
         let mut complete = |name, result| {
             if let Some((slot, result)) = flights.complete(name, result) {
                 finished += 1;
@@ -501,7 +478,11 @@ impl Devices for LocalDevices {
             }
         };
         if self.ring.is_busy() {
-            self.ring.completions(&mut complete);
+            self.ring
+                .completions(|name, result| match sockets::is_of_a_socket(name) {
+                    false => complete(name, result),
+                    true => sockets.complete(name, result),
+                });
         }
         while let Some((name, result)) = self.port.take() {
             complete(name, result);
@@ -611,17 +592,21 @@ impl Drop for LocalDevices {
     /// that memory, and the lists that name it, stay until the process ends.
     fn drop(&mut self) {
         self.flights.cancel_all();
+        self.sockets.close_all();
         let deadline = Instant::now() + DROP_WAIT;
-        while self.flights.count() > 0 && Instant::now() < deadline {
+        while self.is_in_the_kernel() && Instant::now() < deadline {
             self.submit();
             if self.reap(|_, _| {}) == 0 {
                 self.ring.wait(Some(Duration::from_millis(10)));
             }
         }
-        if self.flights.count() > 0 {
+        if self.is_in_the_kernel() {
             std::mem::forget(std::mem::take(&mut self.memory));
             std::mem::forget(std::mem::replace(&mut self.flights, Flights::new(0, 0)));
+            std::mem::forget(std::mem::take(&mut self.sockets));
         }
+        // Those that have come to their end are closed.
+        while self.sockets.next_event(&mut self.memory).is_some() {}
         for device in (0..DISKS_MAX as u16).map(DeviceIndex) {
             drop(self.remove_device(device));
         }

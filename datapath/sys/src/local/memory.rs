@@ -340,18 +340,24 @@ impl MemoryTable {
     /// Whether all the data of an operation is there, or can be brought. It is kept memory.
     #[inline]
     pub(super) fn has_pages(&mut self, io: &Io<'_>) -> bool {
-        let kept = match io.memory {
+        let access = match io.op {
+            Op::Write => Access::Read,
+            _ => Access::Write,
+        };
+        self.has_pages_of(io.memory, io.segments, access)
+    }
+
+    /// The same for segments of kept memory that are about to be touched.
+    #[inline]
+    pub(super) fn has_pages_of(&mut self, memory: MemoryId, segments: &[Segment], access: Access) -> bool {
+        let kept = match memory {
             MemoryId::POOL => self.pool.as_mut(),
             MemoryId(number) => self.guests.get_mut(usize::from(number)).and_then(Option::as_mut),
         };
         let Some(brought) = kept.and_then(|kept| kept.brought.as_mut()) else {
             return true;
         };
-        let access = match io.op {
-            Op::Write => Access::Read,
-            _ => Access::Write,
-        };
-        io.segments.iter().all(|segment| brought.has(*segment, access))
+        segments.iter().all(|segment| brought.has(*segment, access))
     }
 
     /// The place in the ring's table in whose memory the segment lies whole.

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of the rig")]
 
+pub mod ends;
+
 use palisade_block::{Devices, Fault, Io, MappingId, Nanos, Op, Segment, Started};
 use palisade_sys::device::{Create, DeviceMedium, DeviceSpec};
 use palisade_sys::{HugeMemory, LocalDevices, LocalSettings, MemoryRegistration, Opened};
