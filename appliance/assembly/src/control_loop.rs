@@ -139,6 +139,7 @@ impl ControlLoop {
                 };
                 self.tell(event, Brought::Nothing);
             }
+            ControlMessage::PeerUp(node) => self.tell(NodeEvent::PeerUp { node }, Brought::Nothing),
             // A number is another's only after this: until then it leads to whom the door means.
             ControlMessage::GivenUp(index) => {
                 let offering = self.shared.state().control.offering_of(index);
@@ -183,6 +184,7 @@ impl ControlLoop {
     fn take_notice(&self, reactor: ReactorIndex, notice: ReactorNotice) {
         match notice {
             Notice::MemoryReleased { id, pinned } => self.shared.pinning.released(id, pinned),
+            Notice::Peers(report) => self.shared.peers.report(&self.shared, reactor, report),
             notice => {
                 let acknowledged = || self.shared.state().acknowledgements.take(reactor, &notice);
                 if let Some(event) = event_of(reactor, &notice).or_else(acknowledged) {

@@ -10,6 +10,7 @@ pub mod work;
 use crate::clearing::ClearProgress;
 use crate::local_state::OpenDisk;
 use crate::local_state::lock::StateGuard;
+use crate::peers::Served;
 use crate::shared::Shared;
 use crate::sight::Sight;
 use executor::SlowWork;
@@ -17,6 +18,7 @@ use palisade_api::FindingKind;
 use palisade_block::mailbox::{ReactorChange, ReactorCommand};
 use palisade_block::{Doing, Progress};
 use palisade_control::{DoorChange, Effect, TaskId, Work};
+use palisade_forward::NodeDevice;
 use palisade_model::Cluster;
 use palisade_sys::Opened;
 use palisade_words::{DeviceIndex, Name, ReactorIndex};
@@ -51,6 +53,27 @@ pub fn carry_out(
                 change,
             } => tell(shared, state, reactor, task, change),
             Effect::UseDevice { device } => use_device(shared, state, device),
+            Effect::UsePeer { node, device } => shared.peers.use_peer(shared, &node, device),
+            Effect::Serve {
+                uuid,
+                volume,
+                revision,
+                epoch,
+                askers,
+            } => {
+                let cluster = shared.cluster();
+                let by_id =
+                    |(name, may_change): (Name, bool)| Some((cluster.nodes.get(&name)?.uuid, may_change));
+                let askers = askers.into_iter().filter_map(by_id).collect();
+                let served = Served {
+                    uuid,
+                    volume,
+                    revision,
+                    epoch,
+                    askers,
+                };
+                shared.peers.serve(shared, served);
+            }
             Effect::TellDoor(change) => tell_door(shared, change),
             Effect::OpenDevice {
                 disk,
@@ -147,7 +170,7 @@ fn use_device(shared: &Shared, state: &StateGuard<'_>, device: DeviceIndex) {
     for (index, reactor) in shared.reactors.iter().enumerate() {
         reactor.send(ReactorCommand::AddDevice {
             device,
-            opened: Arc::clone(&open.opened),
+            opened: NodeDevice::Local(Arc::clone(&open.opened)),
             stats: open.stats.get(index).cloned().unwrap_or_default(),
             deadline: shared.settings.stall,
         });

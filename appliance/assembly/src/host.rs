@@ -2,6 +2,7 @@
 
 use crate::effects;
 use crate::message::ControlMessage;
+use crate::node_source::NodeSource;
 use crate::reactor_thread::GuestQueue;
 use crate::shared::Shared;
 use crate::write_cache;
@@ -100,7 +101,7 @@ impl Host for DoorHost {
             Some((reactor, settings)) => reactor.send(ReactorCommand::AddQueue {
                 queue,
                 settings,
-                source: *source,
+                source: NodeSource::Guest(*source),
                 kick,
             }),
             // It is kept nowhere; `stop_queue` says that it never ran.

@@ -43,6 +43,8 @@ pub enum ControlMessage {
         /// What it says, or why it could not be read.
         found: Result<SuperblockLook, String>,
     },
+    /// Another node answers again that is asked for volumes.
+    PeerUp(Name),
     /// The door has taken an attachment's socket away, and a virtual machine is still connected.
     GivenUp(AttachmentIndex),
     /// The door has let an attachment go.

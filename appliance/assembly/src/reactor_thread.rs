@@ -1,6 +1,7 @@
 //! One reactor on one core: the engine with real hands, and sleep.
 
 use crate::message::ControlMessage;
+use crate::node_source::NodeSource;
 use crate::slow_turns::SlowTurns;
 use crate::turn_watch::{Timing, TurnWatch};
 use crate::watch::PendingWork;
@@ -10,6 +11,7 @@ use palisade_block::stats::ReactorStats;
 use palisade_block::{Clock, Doing, Nanos, Pool, Progress, Whom};
 use palisade_engine::idle::Next;
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
+use palisade_forward::PeerDevices;
 use palisade_frontend::{CallNotify, DoorHandle};
 use palisade_sys::{
     HugePool, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, PageBacking, PeerEvent,
@@ -32,10 +34,13 @@ use std::time::{Duration, Instant};
 pub type GuestQueue = BlkQueue<CallNotify>;
 
 /// What a reactor is told.
-pub type GuestCommand = ReactorCommand<GuestQueue, LocalDevices>;
+pub type GuestCommand = ReactorCommand<NodeSource, NodeDevices>;
 
 /// What a reactor tells.
-pub type ReactorNotice = Notice<GuestQueue, LocalDevices>;
+pub type ReactorNotice = Notice<NodeSource, NodeDevices>;
+
+/// The devices of a reactor: disks of this node, and those behind others.
+pub type NodeDevices = PeerDevices<LocalDevices>;
 
 /// Whom a reactor tells. None of them is waited for.
 #[derive(Clone, Debug)]
@@ -50,9 +55,12 @@ impl NoticeSink {
     /// Tells whoever is concerned. Nobody is left to care when that one has gone first.
     pub fn tell(&self, reactor: ReactorIndex, notice: ReactorNotice) {
         match (notice, self.door.get()) {
-            (Notice::QueueStopped { queue, source }, Some(door)) => {
-                door.queue_stopped(queue, source.map(Box::new));
-            }
+            (Notice::QueueStopped { queue, source }, Some(door)) => match source {
+                Some(NodeSource::Guest(source)) => door.queue_stopped(queue, Some(Box::new(source))),
+                // What another node has asked is over with its session.
+                Some(NodeSource::Peer(_)) => {}
+                None => door.queue_stopped(queue, None),
+            },
             (Notice::QueueStalled { queue, held, waited }, Some(door)) => {
                 door.stalled(queue.attachment, held.duration(), waited.duration());
             }
@@ -129,7 +137,7 @@ impl ReactorHandle {
                 let watch = TurnWatch::new(slow_turns);
                 match ReactorThread::new(&for_thread, mailbox, told, counters, asleep, marks, watch) {
                     Ok((thread, backing)) => {
-                        let devices = thread.reactor.devices();
+                        let devices = thread.reactor.devices().inner();
                         let _ = ready.send(Ok((devices.waker(), devices.pending(), backing)));
                         thread.run();
                     }
@@ -237,7 +245,7 @@ impl Mailbox {
 
 struct ReactorThread {
     index: ReactorIndex,
-    reactor: Reactor<GuestQueue, LocalDevices, HugePool>,
+    reactor: Reactor<NodeSource, NodeDevices, HugePool>,
     clock: MonotonicClock,
     idle: Idle,
     mailbox: Mailbox,
@@ -281,7 +289,7 @@ impl ReactorThread {
         );
         let clock = MonotonicClock::new();
         let idle = Idle::new(plan.idle, clock.now());
-        let mut reactor = Reactor::new(plan.config, devices, pool, stats);
+        let mut reactor = Reactor::new(plan.config, PeerDevices::new(devices), pool, stats);
         reactor.bound_turns(Box::new(clock));
         let (kicks, unheard) = (HashMap::new(), HashSet::new());
         let thread = ReactorThread {
@@ -313,7 +321,7 @@ impl ReactorThread {
             let timing = self.watch.begins(now);
             self.time_steps(timing);
             if self.idle.sleeps_at_once() && self.watch.may_hold(now) {
-                self.reactor.devices_mut().hold();
+                self.reactor.devices_mut().inner_mut().hold();
             }
             let work = self.reactor.turn(now);
             self.watch.ended(now, work > 0);
@@ -330,7 +338,7 @@ impl ReactorThread {
                 _ => {
                     self.reactor.disarm();
                     if work == 0 && in_flight {
-                        self.reactor.devices_mut().pause();
+                        self.reactor.devices_mut().inner_mut().pause();
                     }
                 }
             }
@@ -343,7 +351,9 @@ impl ReactorThread {
     fn sleep(&mut self, now: Nanos) {
         // Sources and devices look for work once more after they have asked to be told of it; and an order whose waking
         // has been taken note of raised its flag before that.
-        let work = self.reactor.arm() | self.reactor.devices_mut().arm_wakeup();
+        let devices = self.reactor.devices_mut();
+        let there = devices.inner_mut().arm_wakeup() | devices.has_more();
+        let work = self.reactor.arm() | there;
         if !work && !self.mailbox.ordered.load(Acquire) {
             let timeout = self
                 .reactor
@@ -360,13 +370,13 @@ impl ReactorThread {
             self.time_steps(timing);
             self.sleeping.store(true, Relaxed);
             self.progress.asleep_for(timeout);
-            if let Err(error) = self.reactor.devices_mut().sleep(timeout) {
+            if let Err(error) = self.reactor.devices_mut().inner_mut().sleep(timeout) {
                 log::error!("reactor {}: cannot sleep: {error}", self.index.0);
             }
             self.progress.mark(Doing::Turn, Whom::Nobody);
             self.sleeping.store(false, Relaxed);
         }
-        self.reactor.devices_mut().disarm_wakeup();
+        self.reactor.devices_mut().inner_mut().disarm_wakeup();
     }
 
     /// Whether it is told from now on whom a turn is kept waiting for.
@@ -394,7 +404,7 @@ impl ReactorThread {
         if !self.idle.may_sleep() {
             return;
         }
-        match self.reactor.devices_mut().listen(kick.as_raw_fd()) {
+        match self.reactor.devices_mut().inner_mut().listen(kick.as_raw_fd()) {
             Ok(()) => drop(self.kicks.insert(queue, kick)),
             Err(error) => {
                 log::error!(
@@ -411,7 +421,11 @@ impl ReactorThread {
     fn stop_listening(&mut self, queue: QueueId) {
         self.unheard.remove(&queue);
         if let Some(kick) = self.kicks.remove(&queue)
-            && let Err(error) = self.reactor.devices_mut().stop_listening(kick.as_raw_fd())
+            && let Err(error) = self
+                .reactor
+                .devices_mut()
+                .inner_mut()
+                .stop_listening(kick.as_raw_fd())
         {
             log::warn!("reactor {}: a kick could not be let go: {error}", self.index.0);
         }

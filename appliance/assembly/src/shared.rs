@@ -9,6 +9,7 @@ use crate::last_superblock::LastSuperblock;
 use crate::local_state::LocalState;
 use crate::local_state::lock::{Seen, StateGuard, StateLock};
 use crate::message::ControlMessage;
+use crate::peers::Peers;
 use crate::pinning::Pinning;
 use crate::reactor_thread::{NoticeSink, ReactorHandle};
 use crate::recorder::EventFiles;
@@ -63,6 +64,8 @@ pub struct Shared {
     pub last_limit: LastLimit,
     /// Which guest's memory is to be pinned.
     pub pinning: Pinning,
+    /// The sessions with other nodes.
+    pub peers: Peers,
     /// When it started.
     pub started: SystemTime,
     /// Which of its runs this is, once the cluster has been told.
@@ -121,6 +124,7 @@ impl Shared {
             shares,
             last_limit: LastLimit::default(),
             pinning,
+            peers: Peers::default(),
             started,
             incarnation: OnceLock::new(),
             began: Instant::now(),

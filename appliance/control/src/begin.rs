@@ -9,7 +9,7 @@ use palisade_block::mailbox::ReactorChange;
 use palisade_model::{Cluster, Command, ConfirmSuperblock, Disk, ReleaseDisk};
 use palisade_reconcile::{Action, Step, StepOutcome};
 use palisade_words::{DeviceIndex, Name, Sectors, VolumeIndex};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Control {
@@ -164,14 +164,43 @@ impl Control {
         let Some(volume) = turn.cluster.volumes.get(name) else {
             return self.done(&step, turn.cluster, turn);
         };
-        let device_of = |disk: &Name| self.state.disks.get(disk).map(|open| open.index);
-        let (generation, epoch) = (turn.cluster.generation, turn.cluster.epoch);
-        match palisade_volume::compile(volume, (generation, epoch), device_of) {
-            Ok(route) => {
-                let volume = self.state.volume_index(name);
-                self.change_route(step, volume, &ReactorChange::Resume { volume, route }, turn);
+        let Some(reached_by) = turn.cluster.node_of(name).cloned() else {
+            return self.done(&step, turn.cluster, turn);
+        };
+        let now = (turn.cluster.generation, turn.cluster.epoch);
+        let is_own = reached_by == self.node;
+        let (volume, revision) = (volume.clone(), volume.route_generation());
+        let compiled = match is_own {
+            true => {
+                let device_of = |disk: &Name| self.state.disks.get(disk).map(|open| open.index);
+                palisade_volume::compile(&volume, now, device_of)
             }
-            Err(error) => self.end(&step, turn.cluster, Err(error.to_string()), turn),
+            false => match self.use_peer(&reached_by, turn) {
+                Some(device) => palisade_volume::compile_remote(&volume, now, device),
+                None => {
+                    let reason = "more nodes are asked for volumes than there may be nodes".to_owned();
+                    return self.end(&step, turn.cluster, Err(reason), turn);
+                }
+            },
+        };
+        let route = match compiled {
+            Ok(route) => route,
+            Err(error) => return self.end(&step, turn.cluster, Err(error.to_string()), turn),
+        };
+        let (index, askers) = (self.state.volume_index(name), turn.cluster.askers_of(name));
+        let before = self.state.observed.routes.get(name);
+        let was_asked = before.is_some_and(|route| route.reached_by == self.node && !route.askers.is_empty());
+        let change = ReactorChange::Resume { volume: index, route };
+        self.change_route(step, index, &change, turn);
+        if is_own && (was_asked || !askers.is_empty()) {
+            // Each reactor hears of the mapping first.
+            turn.effects.push(Effect::Serve {
+                uuid: volume.uuid,
+                volume: index,
+                revision,
+                epoch: now.1,
+                askers,
+            });
         }
     }
 
@@ -180,6 +209,17 @@ impl Control {
             true => {
                 let volume = self.state.volume_index(name);
                 let generation = turn.cluster.generation;
+                let ended = self.state.observed.routes.get(name);
+                if let Some(asked) = ended.filter(|route| !route.askers.is_empty()) {
+                    // What is asked after this is told so, and what was before is carried out.
+                    turn.effects.push(Effect::Serve {
+                        uuid: asked.uuid,
+                        volume,
+                        revision: asked.generation,
+                        epoch: asked.epoch,
+                        askers: BTreeMap::new(),
+                    });
+                }
                 let change = ReactorChange::EndVolume { volume, generation };
                 self.change_route(step, volume, &change, turn);
             }

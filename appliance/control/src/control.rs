@@ -83,6 +83,7 @@ impl Control {
     /// is no such step. One that has failed is held back for a while, so this comes to an end.
     pub fn plan(&mut self, cluster: &Arc<Cluster>, now: Nanos) -> Vec<Effect> {
         let mut turn = self.turn(cluster, now);
+        self.ask_again(now);
         loop {
             let ended = self.state.ended;
             for step in plan(cluster, &self.node, &self.state.observed) {
@@ -99,7 +100,8 @@ impl Control {
     /// The moment at which there may be more to do although nothing has happened: [`NodeEvent::Changed`] then. `None`: time alone
     /// changes nothing.
     pub fn due(&self) -> Option<Nanos> {
-        self.state.observed.next_retry_ms().map(Nanos::from_millis)
+        let retry = self.state.observed.next_retry_ms().map(Nanos::from_millis);
+        [retry, self.asks_again_at()].into_iter().flatten().min()
     }
 
     /// An operator decides about a disk, whose medium he is shown: nobody opens it until [`Control::decided`]. False: another

@@ -5,7 +5,10 @@ use palisade_block::Whom;
 use palisade_block::mailbox::ReactorChange;
 use palisade_model::{Cluster, Command, Disk, Extent, Kind};
 use palisade_reconcile::{Step, SuperblockState};
-use palisade_words::{AttachmentIndex, DeviceIndex, Name, ReactorIndex, Sectors, Uuid};
+use palisade_words::{
+    AttachmentIndex, DeviceIndex, Epoch, Generation, Name, ReactorIndex, Sectors, Uuid, VolumeIndex,
+};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Something to be done outside. None may wait: what takes a while comes back as an event.
@@ -34,6 +37,27 @@ pub enum Effect {
     UseDevice {
         /// Which.
         device: DeviceIndex,
+    },
+    /// All reactors ask another node as a device from now on, which none of them acknowledges.
+    UsePeer {
+        /// Which node.
+        node: Name,
+        /// Its number as a device.
+        device: DeviceIndex,
+    },
+    /// All reactors give the engine what these nodes ask of a volume from now on, by the mapping that they were told of before,
+    /// and nothing that others ask.
+    Serve {
+        /// The volume's permanent id.
+        uuid: Uuid,
+        /// Its number.
+        volume: VolumeIndex,
+        /// By which configuration all nodes call the mapping.
+        revision: Generation,
+        /// The membership under which it is valid.
+        epoch: Epoch,
+        /// Who asks, each with whether it may change the volume. Nobody: the volume is none of other nodes' business any more.
+        askers: BTreeMap<Name, bool>,
     },
     /// Tell the door.
     TellDoor(DoorChange),

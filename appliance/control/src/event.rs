@@ -68,6 +68,11 @@ pub enum NodeEvent {
         /// By which fault of it.
         fault: Fault,
     },
+    /// Another node answers again, after it had not for a while.
+    PeerUp {
+        /// Which.
+        node: Name,
+    },
     /// A disk whose device had gone could be opened again. Whoever tells this holds the new descriptor until
     /// [`Effect::HoldReplacement`](crate::Effect::HoldReplacement), or drops it.
     DeviceBack {

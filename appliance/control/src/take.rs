@@ -39,7 +39,11 @@ impl Control {
             } => {
                 let parked = self.state.parked.entry((volume, reactor));
                 parked.or_insert((device, fault));
+                if self.state.peer_of(device).is_some() {
+                    self.parked_by_peer(volume, turn.now);
+                }
             }
+            NodeEvent::PeerUp { node } => self.peer_up(&node, turn),
             NodeEvent::DeviceBack {
                 disk,
                 device,
@@ -184,7 +188,11 @@ impl Control {
             Action::CloseDisk { disk } if self.state.disks.contains_key(disk) => {
                 return self.close_device(step, &cluster, disk, turn);
             }
-            Action::ClearRoute { volume } => drop(self.state.volumes.remove(volume)),
+            Action::ClearRoute { volume } => {
+                if let Some(index) = self.state.volumes.remove(volume) {
+                    self.state.again.remove(&index);
+                }
+            }
             _ => {}
         }
         let found = StepOutcome {

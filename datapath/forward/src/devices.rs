@@ -5,7 +5,7 @@ use crate::node_session::{Around, NodeSession, SessionStanding, link_of};
 use crate::order::{NodeDevice, PeerOrder, PeerReport, RemoteDisk, SESSIONS_MAX, SessionPlace};
 use crate::serving::ServedVolume;
 use palisade_block::{DeviceLimits, Devices, Fault, Io, Lease, Nanos, Started};
-use palisade_words::limits::DISKS_MAX;
+use palisade_words::limits::DEVICES_MAX;
 use palisade_words::{DeviceIndex, Lba, MemoryId, PinnedId, Sectors, SlotIndex};
 use std::collections::VecDeque;
 use std::io;
@@ -33,7 +33,7 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
     pub fn new(inner: D) -> PeerDevices<D> {
         PeerDevices {
             inner,
-            remote: vec![None; DISKS_MAX].into(),
+            remote: vec![None; DEVICES_MAX].into(),
             sessions: Vec::new(),
             now: Nanos(0),
             look_at: None,

@@ -15,6 +15,9 @@ pub const DISKS_MAX: usize = 1024;
 /// Members of a cluster: as many have slots, write-intent regions and journals on a shared disk.
 pub const NODES_MAX: usize = 64;
 
+/// Devices of a node's data path: disks, and other nodes that are asked for theirs. Those come behind the disks.
+pub const DEVICES_MAX: usize = DISKS_MAX + NODES_MAX;
+
 /// Attachments of a cluster; a node's data path has room for as many.
 pub const ATTACHMENTS_MAX: usize = 1024;
 

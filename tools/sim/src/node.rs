@@ -23,6 +23,7 @@ use palisade_block::Nanos;
 use palisade_block::mailbox::ReactorChange;
 use palisade_control::{Control, DoorChange, Effect, NodeEvent, TaskEnd, TaskId, Work};
 use palisade_model::{Cluster, Extent};
+use palisade_words::limits::DISKS_MAX;
 use palisade_words::{DeviceIndex, Generation, Name};
 use reactors::Reactors;
 pub use reactors::{RoutedVolume, ServedRoute};
@@ -306,6 +307,8 @@ impl SimNode {
                 self.reactors.tell(reactor, task, change, of);
             }
             Effect::UseDevice { device } => self.reactors.use_device(device),
+            Effect::UsePeer { device, .. } => self.reactors.use_peer(device),
+            Effect::Serve { .. } => {}
             Effect::TellDoor(change) => self.sessions.tell(change),
             Effect::OpenDevice { disk, device, .. } => {
                 self.reactors
@@ -332,7 +335,7 @@ impl SimNode {
 
     /// The volume that a route is for, with what its guests may use by it.
     fn volume_of(&self, task: TaskId, change: &ReactorChange) -> Option<RoutedVolume> {
-        let ReactorChange::Resume { .. } = change else {
+        let ReactorChange::Resume { route, .. } = change else {
             return None;
         };
         let mut steps = self.control.under_way.values();
@@ -342,7 +345,11 @@ impl SimNode {
         Some(RoutedVolume {
             name: name.clone(),
             uuid: volume.uuid,
-            extents: volume.usable_extents(),
+            // By a route to another node nothing is used here.
+            extents: match route.devices() {
+                [device] if device.usize() >= DISKS_MAX => Vec::new(),
+                _ => volume.usable_extents(),
+            },
         })
     }
 

@@ -44,6 +44,7 @@ enum Told {
         of: Option<RoutedVolume>,
     },
     UseDevice(DeviceIndex),
+    UsePeer(DeviceIndex),
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +93,12 @@ impl Reactors {
         }
     }
 
+    pub(super) fn use_peer(&mut self, device: DeviceIndex) {
+        for reactor in &mut self.0 {
+            reactor.told.push_back(Told::UsePeer(device));
+        }
+    }
+
     /// One of them does the next of what it was told, and acknowledges it.
     pub(super) fn go_on(
         &mut self,
@@ -113,6 +120,10 @@ impl Reactors {
             Some(Told::Change { task, change, of }) => (task, change, of),
             Some(Told::UseDevice(device)) => {
                 reactor.uses(device, open)?;
+                return Ok(None);
+            }
+            Some(Told::UsePeer(device)) => {
+                reactor.devices.insert(device);
                 return Ok(None);
             }
             None => return Ok(None),
