@@ -35,6 +35,7 @@ pub mod filesystem;
 pub mod guard;
 mod heartbeat;
 pub mod hugepage;
+pub mod ktls;
 pub mod local;
 #[cfg(test)]
 mod made_up;
