@@ -4,7 +4,7 @@
 //! The handshake reads the socket record by record, so that not a byte behind it is taken out: what the other end sends right
 //! after it is decrypted by the kernel. It waits, within a deadline: it is for a thread of the control plane.
 //!
-//! Whether the kernel can is found out before anything is sent. If it cannot, the socket comes back as it was, for
+//! Whether the kernel can, and with which ciphers, is found out before anything is sent; none else is agreed on. If it cannot, the socket comes back as it was, for
 //! [`BufferedTls`](crate::BufferedTls). Both ends need not do the same: on the wire there is no difference.
 
 use crate::identity::PeerIdentity;
@@ -18,7 +18,7 @@ use palisade_words::Uuid;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedConnectionCommon, UnbufferedStatus};
-use rustls::{CommonState, ConnectionTrafficSecrets, ExtractedSecrets};
+use rustls::{CipherSuite, CommonState, ConnectionTrafficSecrets, ExtractedSecrets};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::ops::DerefMut;
@@ -71,13 +71,27 @@ pub fn handshake(
     purpose: Purpose,
     deadline: Duration,
 ) -> Result<KernelHandshake, LinkError> {
-    match ktls::attach(&socket) {
-        Ok(()) => {}
-        Err(KernelTlsError::Absent) => return Ok(KernelHandshake::Absent(socket)),
-        Err(error) => return Err(failed(io::Error::other(error))),
+    let refused = |error: KernelTlsError| failed(io::Error::other(error));
+    let suites: Vec<CipherSuite> = ktls::available()
+        .map_err(refused)?
+        .into_iter()
+        .map(suite_of)
+        .collect();
+    if suites.is_empty() {
+        return Ok(KernelHandshake::Absent(socket));
     }
-    let (secrets, peer) = shake_hands(&socket, side, purpose, deadline)?;
-    switch(&socket, &secrets).map_err(|error| failed(io::Error::other(error)))?;
+    ktls::attach(&socket).map_err(refused)?;
+    let (secrets, peer) = match side {
+        HandshakeSide::Connect(connector, node) => {
+            let limited = connector.clone().limited_to(&suites);
+            shake_hands(&socket, HandshakeSide::Connect(&limited, node), purpose, deadline)?
+        }
+        HandshakeSide::Accept(acceptor) => {
+            let limited = acceptor.clone().limited_to(&suites);
+            shake_hands(&socket, HandshakeSide::Accept(&limited), purpose, deadline)?
+        }
+    };
+    switch(&socket, &secrets).map_err(refused)?;
     let limits = socket
         .set_read_timeout(None)
         .and_then(|()| socket.set_write_timeout(None));
@@ -134,6 +148,15 @@ fn shake_hands(
 fn identified(connection: &CommonState, purpose: Purpose) -> Result<PeerIdentity, LinkError> {
     purpose_of(connection, purpose)?;
     peer_of(connection)?.ok_or(LinkError::Peer(PeerVerdict::NoCertificate))
+}
+
+/// RFC 8446, B.4.
+fn suite_of(cipher: KernelCipher) -> CipherSuite {
+    match cipher {
+        KernelCipher::Aes128Gcm => CipherSuite::TLS13_AES_128_GCM_SHA256,
+        KernelCipher::Aes256Gcm => CipherSuite::TLS13_AES_256_GCM_SHA384,
+        KernelCipher::Chacha20Poly1305 => CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+    }
 }
 
 /// Gives the kernel the keys of both directions.

@@ -18,7 +18,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, CommonState, ServerConfig};
+use rustls::{CipherSuite, ClientConfig, CommonState, ServerConfig};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +83,15 @@ impl Setup {
         }
     }
 
+    /// With no other cipher suites than these.
+    fn limited_to(&mut self, suites: &[CipherSuite]) {
+        let mut provider = CryptoProvider::clone(&self.provider);
+        provider
+            .cipher_suites
+            .retain(|known| suites.contains(&known.suite()));
+        self.provider = Arc::new(provider);
+    }
+
     fn verifier(&self, trusted: Trusted, expected: Option<Uuid>, may_be_nobody: bool) -> Arc<NodeVerifier> {
         Arc::new(NodeVerifier {
             trusted,
@@ -114,6 +123,11 @@ impl Connector {
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn TimeProvider>) -> Connector {
         self.setup.clock = clock;
+        self
+    }
+
+    pub(crate) fn limited_to(mut self, suites: &[CipherSuite]) -> Connector {
+        self.setup.limited_to(suites);
         self
     }
 
@@ -228,6 +242,11 @@ impl Acceptor {
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn TimeProvider>) -> Acceptor {
         self.setup.clock = clock;
+        self
+    }
+
+    pub(crate) fn limited_to(mut self, suites: &[CipherSuite]) -> Acceptor {
+        self.setup.limited_to(suites);
         self
     }
 

@@ -17,6 +17,7 @@
 
 use std::io;
 use std::mem;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Records that one key may encrypt at most: 2^24.5 for AES-GCM (RFC 8446, 5.5), rounded down. With 16 KiB in each that is
@@ -165,6 +166,48 @@ pub fn attach(socket: impl AsFd) -> Result<(), KernelTlsError> {
             source,
         },
     })
+}
+
+/// The ciphers that this kernel encrypts and decrypts with; none, if it has no TLS. They are tried out on a connection of this
+/// machine to itself, since a kernel says so of its module and not of its ciphers, and a link whose keys the kernel then
+/// refuses is lost.
+///
+/// # Errors
+/// There is no connection to be had on this machine, or the kernel refuses otherwise.
+pub fn available() -> Result<Vec<KernelCipher>, KernelTlsError> {
+    let failed = |source| KernelTlsError::Failed {
+        tried: "connect this machine to itself",
+        source,
+    };
+    let mut ciphers = Vec::new();
+    for cipher in [
+        KernelCipher::Aes128Gcm,
+        KernelCipher::Aes256Gcm,
+        KernelCipher::Chacha20Poly1305,
+    ] {
+        let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
+        let socket = TcpStream::connect(door.local_addr().map_err(failed)?).map_err(failed)?;
+        let key = match cipher {
+            KernelCipher::Aes128Gcm => &[0; 16][..],
+            KernelCipher::Aes256Gcm | KernelCipher::Chacha20Poly1305 => &[0; 32][..],
+        };
+        let keys = RecordKeys {
+            cipher,
+            key,
+            iv: &[0; 12],
+            sequence: 0,
+        };
+        let tried = attach(&socket)
+            .and_then(|()| switch_on(&socket, KeyDirection::Send, &keys))
+            .and_then(|()| switch_on(&socket, KeyDirection::Receive, &keys));
+        match tried {
+            Ok(()) => ciphers.push(cipher),
+            Err(KernelTlsError::Absent) => return Ok(Vec::new()),
+            Err(KernelTlsError::NoSuchCipher(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(ciphers)
 }
 
 /// Encrypts what is sent, or decrypts what is received, from now on.

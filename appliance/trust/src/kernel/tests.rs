@@ -202,7 +202,7 @@ fn the_kernel_encrypts_both_ways_from_the_first_byte_to_close_notify() {
     let Some((one, two)) = linked(&site) else { return };
     assert_eq!((one.peer.node, two.peer.node), (Uuid(2), Uuid(1)));
     assert_eq!((one.purpose, two.purpose), (Purpose::Port, Purpose::Port));
-    const BYTES: usize = 32 << 20;
+    const BYTES: usize = 4 << 20;
     let content = |seed: usize| {
         (0..BYTES)
             .map(move |at| (at.wrapping_mul(seed) >> 9) as u8)

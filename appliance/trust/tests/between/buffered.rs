@@ -63,7 +63,7 @@ proptest! {
         prop_assert_eq!(near.peer().unwrap(), two.identity());
         prop_assert_eq!(far.peer().unwrap(), one.identity());
         for (seed, size) in sizes.into_iter().enumerate() {
-            let content: Vec<u8> = (0..size).map(|at| (at * (seed + 3) >> 2) as u8).collect();
+            let content: Vec<u8> = (0..size).map(|at| ((at * (seed + 3)) >> 2) as u8).collect();
             for _ in 0..2 {
                 let (mut given, mut heard) = (0, Vec::new());
                 while heard.len() < size {
