@@ -393,6 +393,10 @@ fn files_in(directory: &Path) -> [PathBuf; 2] {
 
 /// What a restore that was cut off has left in a directory, and the next one begins by removing.
 fn leftovers(directory: &Path) -> Result<Vec<PathBuf>, BackupError> {
+    // What a voter has promised must not be forgotten: nothing is put back in its place.
+    if let Some(path) = store::voter_in(directory) {
+        return Err(BackupError::Occupied { path });
+    }
     let present: Vec<PathBuf> = files_in(directory)
         .into_iter()
         .filter(|file| file.exists())

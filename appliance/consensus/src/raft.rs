@@ -22,30 +22,49 @@
 //!
 //! Start reading at [`voting`], then [`log_store`] and [`state_machine`]; what stands in the files is in [`record`].
 
+mod asked;
+pub mod files;
+pub mod follow;
+pub mod growth;
 mod log_database;
 pub mod log_store;
+pub mod member;
+pub mod network;
+pub mod peers;
 pub mod proposal;
 pub mod propose;
 pub mod record;
 pub mod remembered;
 pub mod rules;
+pub mod shows;
 mod state_database;
 pub mod state_machine;
 mod voter;
 pub mod voter_error;
 pub mod voter_id;
+pub mod voters;
 pub mod voting;
 
 #[cfg(test)]
 mod tests;
 
+pub use files::VoterFiles;
+pub use follow::follow;
+pub use growth::{GrowthError, grow};
 pub use log_store::LogStore;
+pub use member::{
+    ClusterMember, MemberError, MemberRole, MemberSettings, MemberStanding, PeerStanding, ReadNowError,
+};
+pub use network::{VoterDial, VoterStream};
+pub use peers::{NotCounted, Peers};
 pub use proposal::{EntryOutcome, Proposal};
 pub use propose::{Written, propose};
-pub use remembered::{Remembered, Shown, ShowsLess};
+pub use remembered::{News, Remembered, Shown, ShowsLess};
 pub use rules::rules;
+pub use shows::Shows;
 pub use state_machine::StateMachine;
 pub use voter::{LOG_FILE, STATE_FILE, create, open};
 pub use voter_error::VoterError;
 pub use voter_id::VoterId;
+pub use voters::{VotersChange, VotersSeen, next_change};
 pub use voting::Voting;

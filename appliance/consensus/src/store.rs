@@ -6,6 +6,7 @@ use crate::log_file::{LogFile, Logged};
 use crate::places::{LOCK, LOG, Misplaced, Places, STATE};
 use crate::private;
 use crate::published::Published;
+use crate::raft::LOG_FILE;
 use crate::record::{Entry, Snapshot, digest};
 use crate::state_file::StateFile;
 use crate::store_error::{RenewError, StoreError};
@@ -13,11 +14,14 @@ use palisade_model::{Cluster, Command, Outcome, check};
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Commands after which the state is kept as a whole and the log before it dropped.
 const COMMANDS_PER_SNAPSHOT: u64 = 128;
+
+/// The mark of a directory whose single node has become a voter of a cluster, or is about to.
+pub(crate) const GROWN: &str = "voter.json";
 
 /// More than the mark in the lock is long.
 const MARK_BYTES_MAX: u64 = 256;
@@ -47,8 +51,15 @@ struct Writer {
 
 impl Store {
     /// Opens the cluster database of a directory, which is made if there is none. What is there is checked first;
-    /// when it is not in order, it is left as it is.
+    /// when it is not in order, it is left as it is. A voter of a cluster has no such database: the one that it has grown out of
+    /// is not opened any more.
     pub fn open(directory: &Path) -> Result<Store, StoreError> {
+        refuse_voter(directory)?;
+        Store::open_to_grow(directory)
+    }
+
+    /// The same, of a single node that becomes a voter.
+    pub(crate) fn open_to_grow(directory: &Path) -> Result<Store, StoreError> {
         make_private(directory).map_err(StoreError::io(directory))?;
         let lock_path = directory.join(LOCK);
         let lock = lock(&lock_path)?;
@@ -137,6 +148,12 @@ impl Store {
             Ok(()) => Some(what),
             Err(error) => Some(format!("{what}, and cannot be put back: {error}")),
         }
+    }
+
+    /// The number of the latest command, and what it has led to.
+    pub(crate) fn reached(&self) -> (u64, Cluster) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        (writer.index, Cluster::clone(&self.published.get()))
     }
 
     /// Whether no changes are taken because one could not be written.
@@ -344,6 +361,37 @@ fn replay(
         cluster = next;
     }
     Ok((index, cluster))
+}
+
+/// A directory is a voter's. Its database of a single node, if it has had one, has become part of what the cluster agrees on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "this directory is that of a voter of a cluster of several nodes, and no database of a single node is opened in it: its changes \
+     would be known to nobody else. Nothing has been changed; start the daemon as a member of its cluster, which also finishes what \
+     was begun of making it one"
+)]
+pub struct OfAVoter;
+
+/// The file that says that a directory is a voter's, if it is one.
+pub(crate) fn voter_in(directory: &Path) -> Option<PathBuf> {
+    let files = [GROWN, LOG_FILE].map(|file| directory.join(file));
+    files.into_iter().find(|file| file.exists())
+}
+
+/// A file of a single node's database in a directory, if it has one.
+pub(crate) fn single_database_in(directory: &Path) -> Option<PathBuf> {
+    let files = [LOG, STATE].map(|file| directory.join(file));
+    files.into_iter().find(|file| file.exists())
+}
+
+fn refuse_voter(directory: &Path) -> Result<(), StoreError> {
+    match voter_in(directory) {
+        None => Ok(()),
+        Some(path) => Err(StoreError::Io {
+            path,
+            source: io::Error::new(io::ErrorKind::Unsupported, OfAVoter),
+        }),
+    }
 }
 
 /// Refuses a directory in which a database was and is not any more: a new one in its place would know no disk.

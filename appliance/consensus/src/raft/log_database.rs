@@ -60,9 +60,27 @@ pub(crate) struct LogDatabase {
 impl LogDatabase {
     /// Makes the empty log of a new voter.
     pub(crate) fn create(file: &dyn DatabaseFile, node: Uuid) -> Result<(), VoterError> {
-        let owner = encode(&OwnerRecord { node }).map_err(|error| VoterError::damaged(file.path(), error))?;
+        LogDatabase::create_after(file, node, None)
+    }
+
+    /// Makes the log of a voter that has all up to a place in its state, and has promised nothing.
+    pub(crate) fn create_after(
+        file: &dyn DatabaseFile,
+        node: Uuid,
+        dropped: Option<PlaceRecord>,
+    ) -> Result<(), VoterError> {
+        let unwritten = |error| VoterError::damaged(file.path(), error);
+        let owner = encode(&OwnerRecord { node }).map_err(unwritten)?;
+        let dropped = dropped
+            .map(|place| encode(&place))
+            .transpose()
+            .map_err(unwritten)?;
         let fill = |write: &WriteTransaction| {
-            write.open_table(VOTER)?.insert(OWNER, owner.as_slice())?;
+            let mut voter = write.open_table(VOTER)?;
+            voter.insert(OWNER, owner.as_slice())?;
+            if let Some(dropped) = &dropped {
+                voter.insert(DROPPED, dropped.as_slice())?;
+            }
             write.open_table(ENTRIES)?;
             Ok(())
         };

@@ -51,6 +51,11 @@ impl<RT: AsyncRuntime> LogStore<RT> {
         }
     }
 
+    /// What this voter has promised last, as it is on stable storage.
+    pub(crate) fn promised(&self) -> Option<VoteRecord> {
+        self.known().vote
+    }
+
     /// Does something with the file where it may block.
     async fn blocking<T: Send + 'static>(
         &self,

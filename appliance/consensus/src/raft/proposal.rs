@@ -1,6 +1,7 @@
 //! What goes into the log, and what comes of it.
 
 use palisade_model::{Command, Outcome, Refusal};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A command on its way into the log.
@@ -14,7 +15,8 @@ impl fmt::Display for Proposal {
 }
 
 /// What an entry has come to. The same on every node that has applied it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EntryOutcome {
     /// It was about Raft itself, and has not touched the cluster.
     Nothing,

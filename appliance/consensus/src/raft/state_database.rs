@@ -38,13 +38,28 @@ pub(crate) struct StateDatabase {
 impl StateDatabase {
     /// Makes the state of a new voter, which knows of no cluster yet.
     pub(crate) fn create(file: &dyn DatabaseFile, node: Uuid) -> Result<(), VoterError> {
+        let nothing = nothing().map_err(|error| VoterError::damaged(file.path(), error))?;
+        StateDatabase::create_with(file, node, &nothing, None)
+    }
+
+    /// Makes the state of a voter that begins with something.
+    pub(crate) fn create_with(
+        file: &dyn DatabaseFile,
+        node: Uuid,
+        state: &StateRecord,
+        applied: Option<&AppliedRecord>,
+    ) -> Result<(), VoterError> {
         let unwritten = |error| VoterError::damaged(file.path(), error);
         let owner = encode(&OwnerRecord { node }).map_err(unwritten)?;
-        let state = encode(&nothing().map_err(unwritten)?).map_err(unwritten)?;
+        let state = encode(state).map_err(unwritten)?;
+        let applied = applied.map(encode).transpose().map_err(unwritten)?;
         let fill = |write: &WriteTransaction| {
             let mut table = write.open_table(VOTER)?;
             table.insert(OWNER, owner.as_slice())?;
             table.insert(STATE, state.as_slice())?;
+            if let Some(applied) = &applied {
+                table.insert(APPLIED, applied.as_slice())?;
+            }
             Ok(())
         };
         Ok(database::create_file(file, VOTER_FORMATS, fill)?)

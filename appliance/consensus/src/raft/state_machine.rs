@@ -115,6 +115,17 @@ impl<RT: AsyncRuntime> StateMachine<RT> {
         self.shared.published.get()
     }
 
+    /// The latest entry that is applied, on record; none before any.
+    pub(crate) fn applied_index(&self) -> Option<u64> {
+        self.reached().place.map(|place| place.index)
+    }
+
+    /// From now on `listener` hears of each cluster that is published, in their order, after it can be had here. It must not
+    /// block, and not ask for anything that waits for an entry.
+    pub fn listen(&self, listener: impl Fn(&Arc<Cluster>) + Send + Sync + 'static) {
+        self.shared.published.listen(Box::new(listener));
+    }
+
     /// Does something with the file where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
