@@ -56,7 +56,7 @@ pub use member::{
     ClusterMember, MemberError, MemberRole, MemberSettings, MemberStanding, PeerStanding, ReadNowError,
 };
 pub use network::{VoterDial, VoterStream};
-pub use peers::{NotCounted, Peers};
+pub use peers::{NotCounted, PEERS_FILE, Peers};
 pub use proposal::{EntryOutcome, Proposal};
 pub use propose::{Written, propose};
 pub use remembered::{News, Remembered, Shown, ShowsLess};

@@ -222,6 +222,11 @@ impl ClusterMember {
         self.inner.state.listen(listener);
     }
 
+    /// Its connections to the others, and what has gone wrong on them.
+    pub fn links(&self) -> &Links {
+        &self.inner.links
+    }
+
     /// Its node.
     pub fn id(&self) -> VoterId {
         self.inner.links.me()

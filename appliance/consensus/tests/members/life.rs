@@ -1,10 +1,6 @@
 //! Members over real connections: they form a cluster, lose their leader, come back, and answer everybody who asks any of them.
 
-#![cfg(test)]
-
-mod members;
-
-use members::{Members, change, eventually, id, undo};
+use crate::nodes::{Members, SOON, change, eventually, id, name, undo};
 use palisade_consensus::raft::{MemberRole, ReadNowError};
 use palisade_consensus::{Agreement, ProposeError};
 use palisade_model::{Command, NodeRole, Outcome};
@@ -20,11 +16,11 @@ fn three_members_form_a_cluster_and_each_may_be_asked() {
         let outcome = all.ask(number % 3, change(number as u64));
         assert!(matches!(outcome, Outcome::Created { .. }), "{outcome:?}");
         // Whoever was asked has it.
-        let name = palisade_words::Name::new(format!("later{number}")).unwrap();
-        assert!(all.member(number % 3).cluster().nodes.contains_key(&name));
+        let later = palisade_words::Name::new(format!("later{number}")).unwrap();
+        assert!(all.member(number % 3).cluster().nodes.contains_key(&later));
         // And who reads after that anywhere, so that nothing is missed, as well.
-        let read = all.member((number + 1) % 3).cluster_now(members::SOON).unwrap();
-        assert!(read.nodes.contains_key(&name));
+        let read = all.member((number + 1) % 3).cluster_now(SOON).unwrap();
+        assert!(read.nodes.contains_key(&later));
     }
     // A refusal is an answer like any other, wherever it is asked for.
     let unknown = undo(77);
@@ -48,7 +44,7 @@ fn three_members_form_a_cluster_and_each_may_be_asked() {
     (0..3).for_each(|number| all.stop(number));
     // And all of it is there after a start of all.
     (0..3).for_each(|number| all.start(number));
-    let read = all.member(1).cluster_now(members::SOON).unwrap();
+    let read = all.member(1).cluster_now(SOON).unwrap();
     assert_eq!(read.nodes.len(), 12);
     assert_eq!(all.member(0).incarnation().0, 2);
 }
@@ -69,7 +65,7 @@ fn a_leader_that_dies_is_replaced_and_nothing_that_was_acknowledged_is_lost() {
             all.ask(others[turn % 2], change(number));
             number += 1;
         }
-        let read = all.member(others[round % 2]).cluster_now(members::SOON).unwrap();
+        let read = all.member(others[round % 2]).cluster_now(SOON).unwrap();
         assert_eq!(read.nodes.len() as u64, 3 + number);
         all.start(leader);
         all.ask(leader, change(number));
@@ -120,8 +116,8 @@ fn a_minority_changes_nothing_says_so_in_time_and_catches_up_when_it_is_back() {
     all.ask(minority[1], change(9));
     all.await_same(&[0, 1, 2, 3, 4]);
     for number in 0..5 {
-        let name = palisade_words::Name::new(format!("later{number}")).unwrap();
-        assert!(all.member(minority[0]).cluster().nodes.contains_key(&name));
+        let later = palisade_words::Name::new(format!("later{number}")).unwrap();
+        assert!(all.member(minority[0]).cluster().nodes.contains_key(&later));
     }
 }
 
@@ -181,7 +177,7 @@ fn who_is_taken_out_of_the_cluster_has_no_vote_and_is_told_nothing_any_more() {
     all.ask(
         0,
         Command::RemoveNode(palisade_model::RemoveNode {
-            name: members::name(2),
+            name: name(2),
             expected: None,
         }),
     );
