@@ -2,10 +2,11 @@
 
 use crate::metrics::MetricsSnapshot;
 use palisade_api::{
-    Attachment, AttachmentCreate, AttachmentPatch, Created, Disk, DiskAdopt, DiskAdoption, DiskCreate,
-    DiskImport, DiskImported, DiskPatch, DiskPreview, DiskRelocate, DiskRelocated, Event, EventId, EventPage,
-    Health, Node, NodeSummary, Problem, Reactor, Removal, RemovalOptions, StateBackup, Volume, VolumeCreate,
-    VolumePatch,
+    Attachment, AttachmentCreate, AttachmentPatch, ClusterInit, ClusterJoin, ClusterJoined, ClusterStatus,
+    Created, Disk, DiskAdopt, DiskAdoption, DiskCreate, DiskImport, DiskImported, DiskPatch, DiskPreview,
+    DiskRelocate, DiskRelocated, Event, EventId, EventPage, Health, JoinTokenCreate, JoinTokenMade,
+    JoinTokenSummary, Node, NodePatch, NodeSummary, Problem, Reactor, Removal, RemovalOptions, StateBackup,
+    Volume, VolumeCreate, VolumePatch,
 };
 
 /// Carries requests out. Implemented by the assembly.
@@ -28,6 +29,38 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// What is wrong here.
     fn health(&self) -> Health;
+
+    /// The cluster as this node knows it. Answered without waiting for anybody.
+    fn cluster(&self) -> ClusterStatus;
+
+    /// Makes this node the first of a cluster of several. Refused when it is in one; the same request again is answered with what
+    /// there is.
+    fn cluster_init(&self, request: ClusterInit) -> Result<ClusterStatus, Problem>;
+
+    /// Joins a cluster. Refused while the node has disks, volumes or attachments, or is in a cluster of several. The node starts
+    /// anew as a member, within a moment after the answer.
+    fn cluster_join(&self, request: ClusterJoin) -> Result<ClusterJoined, Problem>;
+
+    /// All tokens that let nodes in, in any order.
+    fn join_tokens(&self) -> Vec<JoinTokenSummary>;
+
+    /// Makes one. Its text is told this once, so that the same request again is refused: [`Problem::exists`].
+    fn join_token_create(&self, request: JoinTokenCreate) -> Result<JoinTokenMade, Problem>;
+
+    /// Takes one back. Who was let in by it stays.
+    fn join_token_revoke(&self, id: &str) -> Result<(), Problem>;
+
+    /// Changes where a node is, what it fails together with, or whether it has a vote.
+    fn node_change(
+        &self,
+        node: &str,
+        patch: NodePatch,
+        expected: Option<u64>,
+    ) -> Result<NodeSummary, Problem>;
+
+    /// Takes a node out of the cluster that reaches no disk and offers no volume, or says what that would do.
+    fn node_remove(&self, node: &str, expected: Option<u64>, how: RemovalOptions)
+    -> Result<Removal, Problem>;
 
     /// All disks, in any order.
     fn disks(&self) -> Vec<Disk>;

@@ -20,6 +20,7 @@
 
 pub mod attachment;
 pub mod calendar;
+pub mod cluster;
 pub mod disk;
 pub mod disk_preview;
 pub mod event;
@@ -40,6 +41,10 @@ pub mod volume;
 pub use attachment::{
     Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Limits, Mode, ModeError,
     OperationCounts, Queue, Share,
+};
+pub use cluster::{
+    ClusterInit, ClusterJoin, ClusterJoined, ClusterMember, ClusterPart, ClusterStatus, JoinTokenCreate,
+    JoinTokenMade, JoinTokenSummary, NodePatch, TOKEN_VALID_S,
 };
 pub use disk::{
     BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskPlace, DiskRelocate, DiskRelocated,

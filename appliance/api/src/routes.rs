@@ -25,6 +25,16 @@ pub const LIVE: &str = "/livez";
 pub const READY: &str = "/readyz";
 /// What happened; as server-sent events, or as JSON with `?format=json`.
 pub const EVENTS: &str = "/v1/events";
+/// The cluster: who belongs to it, and how it agrees.
+pub const CLUSTER: &str = "/v1/cluster";
+/// Makes the node that is asked the first of a cluster of several.
+pub const CLUSTER_INIT: &str = "/v1/cluster/init";
+/// Has the node that is asked join a cluster.
+pub const CLUSTER_JOIN: &str = "/v1/cluster/join";
+/// Tokens that let nodes in.
+pub const JOIN_TOKENS: &str = "/v1/cluster/tokens";
+/// One of them.
+pub const JOIN_TOKEN: &str = "/v1/cluster/tokens/{id}";
 /// All disks.
 pub const DISKS: &str = "/v1/disks";
 /// One disk.
