@@ -81,7 +81,7 @@ pub fn run(shared: &Shared) {
 /// What could not be written at the start is written once the storage takes it again.
 fn tell_of_start(shared: &Shared) {
     if shared.incarnation.get().is_none()
-        && !shared.store.is_halted()
+        && shared.agreed.store().is_none_or(|store| !store.is_halted())
         && let Ok(incarnation) = started::tell(shared)
     {
         log::info!("node {} is in incarnation {incarnation}", shared.name);
@@ -91,7 +91,7 @@ fn tell_of_start(shared: &Shared) {
 fn look(shared: &Shared) {
     let (kind, findings) = (FindingKind::StateMisplaced, &shared.findings);
     // In place of a directory that has gone nothing is made.
-    let what = shared.store.look();
+    let what = shared.agreed.store().and_then(|store| store.look());
     let what = what.or_else(|| misplaced_media(&shared.last_superblock));
     let what = what.or_else(|| put_back_media(&shared.last_superblock));
     match what {
@@ -185,17 +185,17 @@ fn needed_bytes(total_bytes: u64) -> u64 {
 
 fn mend(shared: &Shared, retry: &mut Retry, now: Instant) {
     let (kind, findings) = (FindingKind::DatabaseHalted, &shared.findings);
-    if !shared.store.is_halted() {
+    let Some(store) = shared.agreed.store().filter(|store| store.is_halted()) else {
         *retry = Retry::default();
         return;
-    }
+    };
     if !findings.stands(kind, "node") {
         findings.raise(kind, "node", "the cluster database could not be written");
     }
     if !retry.is_due(now) {
         return;
     }
-    match shared.store.write_anew() {
+    match store.write_anew() {
         Ok(()) => {
             let message = "all that was agreed on has been written anew, and changes are taken again; the one that could not \
                            be written is not in it: ask for it again";

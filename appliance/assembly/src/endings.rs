@@ -331,6 +331,7 @@ endings! {
     "A daemon that cannot start" of_start_error(StartError) {
         StartError::Directory { .. } => NO_START,
         StartError::Name { .. } => NO_START,
+        StartError::Cluster(_) => NO_START,
         StartError::Identity(_) => NO_START,
         StartError::Store(_) => NO_START,
         StartError::Propose(_) => NO_START,

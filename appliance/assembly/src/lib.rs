@@ -18,9 +18,11 @@
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod accounts;
+mod agreed;
 mod alias;
 mod allow;
 mod clearing;
+mod cluster;
 pub mod config;
 mod control_loop;
 mod counted;

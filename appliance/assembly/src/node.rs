@@ -1,5 +1,7 @@
 //! The node: all rooms joined, started in order, stopped in the reverse order.
 
+use crate::agreed::Agreed;
+use crate::cluster::{self, ClusterError};
 use crate::config::{ConfigError, Settings};
 use crate::control_loop::ControlLoop;
 use crate::database;
@@ -34,6 +36,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -67,6 +70,8 @@ pub enum Condition {
     Stuck(Stuck),
     /// A thread that must run has ended.
     Ended(String),
+    /// It has joined a cluster, and is to be stopped and started anew as a node of that.
+    Joined,
 }
 
 /// Why a node did not start.
@@ -91,6 +96,9 @@ pub enum StartError {
     /// The cluster database cannot be used.
     #[error("{0}")]
     Store(#[source] Box<StoreError>),
+    /// It is one of several, and what it needs for that is not in order.
+    #[error("{0}")]
+    Cluster(#[source] Box<ClusterError>),
     /// It is not clear which node this is.
     #[error("{0}")]
     Identity(#[source] Box<IdentityError>),
@@ -149,19 +157,34 @@ impl RunningNode {
             })?;
         }
         let limits = raise_limits();
-        let store = Store::open(&settings.state_dir).map_err(|error| StartError::Store(Box::new(error)))?;
-        let store = Arc::new(store);
-        let is_new = store.cluster().nodes.is_empty();
-        let name = own_name(&store, &settings)?;
+        let found = cluster::open(&settings).map_err(|error| StartError::Cluster(Box::new(error)))?;
+        let (agreed, name, is_new, site) = match found {
+            Some((site, agreed, file)) => (agreed, file.name.clone(), false, Some((site, file))),
+            None => {
+                let store = Store::open(&settings.state_dir);
+                let store = Arc::new(store.map_err(|error| StartError::Store(Box::new(error)))?);
+                let is_new = store.cluster().nodes.is_empty();
+                let name = own_name(&store, &settings)?;
+                let agreement = agreement(Arc::clone(&store));
+                (Agreed::alone(store, agreement), name, is_new, None)
+            }
+        };
         let (control, messages) = crossbeam::channel::unbounded();
         let told = NoticeSink {
             control,
             door: Arc::default(),
         };
         let reactors = start_reactors(&settings, &told)?;
-        let agreement = agreement(Arc::clone(&store));
-        let shared = Shared::new(settings, store, agreement, executor, name, reactors, told);
+        let mut shared = Shared::new(settings, agreed, executor, name, reactors, told);
+        if let Some((_, file)) = &site {
+            shared.first_addresses = file.nodes.get(&file.node).cloned().unwrap_or_default();
+        }
         let shared = Arc::new(shared);
+        let member = shared.agreed.as_member();
+        if let (Some((site, _)), Some(member)) = (site, member) {
+            shared.site.set(Arc::clone(&site));
+            site.begin(&shared, &member);
+        }
         if !limits.is_empty() {
             let cause = limits.join("; ");
             shared.findings.raise(FindingKind::LimitInForce, "node", cause);
@@ -228,6 +251,9 @@ impl RunningNode {
     /// Whether every thread that others depend on runs and makes progress.
     pub fn condition(&mut self) -> Condition {
         self.look_at_port();
+        if self.shared.begins_anew.load(Relaxed) {
+            return Condition::Joined;
+        }
         let runs =
             |thread: &Option<JoinHandle<()>>| thread.as_ref().is_some_and(|thread| !thread.is_finished());
         let ended = |name: String| Condition::Ended(format!("the thread of {name} has ended"));
@@ -303,7 +329,12 @@ impl RunningNode {
                 self.disks_waited_for()
             );
         }
-        if let Err(error) = self.shared.store.compact() {
+        if let Some(site) = self.shared.site.get() {
+            site.stop();
+        }
+        if let Some(store) = self.shared.agreed.store()
+            && let Err(error) = store.compact()
+        {
             log::warn!(
                 "the cluster database could not be compacted, which costs time at the next start: {error}"
             );
@@ -500,7 +531,10 @@ fn tell_of_start(shared: &Shared) -> Result<(), StartError> {
             log::info!("node {} is in incarnation {incarnation}", shared.name);
             Ok(())
         }
-        Err(error @ ProposeError::Refused(_)) => Err(StartError::Propose(Box::new(error))),
+        // One that has just joined hears of itself from the others.
+        Err(ProposeError::Refused(refusal)) if shared.site.get().is_none() => {
+            Err(StartError::Propose(Box::new(ProposeError::Refused(refusal))))
+        }
         Err(error) => {
             log::warn!("the start of this node is not in the cluster database yet: {error}");
             Ok(())

@@ -1,5 +1,6 @@
 //! What REST asks for, carried out: requests become commands of the model, answers come from the views.
 
+mod cluster;
 mod disks;
 
 use crate::accounts;
@@ -189,6 +190,48 @@ impl Appliance for Rest {
                 None => self.shared.findings.clear(kind, "node"),
             }
         }
+    }
+
+    fn cluster(&self) -> api::ClusterStatus {
+        self.cluster_status()
+    }
+
+    fn cluster_init(&self, request: api::ClusterInit) -> Result<api::ClusterStatus, Problem> {
+        self.begin_cluster(&request)
+    }
+
+    fn cluster_join(&self, request: api::ClusterJoin) -> Result<api::ClusterJoined, Problem> {
+        self.join_cluster(&request)
+    }
+
+    fn join_tokens(&self) -> Vec<api::JoinTokenSummary> {
+        self.tokens()
+    }
+
+    fn join_token_create(&self, request: api::JoinTokenCreate) -> Result<api::JoinTokenMade, Problem> {
+        self.make_token(&request)
+    }
+
+    fn join_token_revoke(&self, id: &str) -> Result<(), Problem> {
+        self.revoke_token(id)
+    }
+
+    fn node_change(
+        &self,
+        node: &str,
+        patch: api::NodePatch,
+        expected: Option<u64>,
+    ) -> Result<api::NodeSummary, Problem> {
+        self.change_node(node, &patch, expected)
+    }
+
+    fn node_remove(
+        &self,
+        node: &str,
+        expected: Option<u64>,
+        how: api::RemovalOptions,
+    ) -> Result<api::Removal, Problem> {
+        self.remove_node(node, expected, how)
     }
 
     fn disks(&self) -> Vec<api::Disk> {

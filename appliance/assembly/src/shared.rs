@@ -1,5 +1,7 @@
 //! What all threads of the control plane share.
 
+use crate::agreed::Agreed;
+use crate::cluster::Sited;
 use crate::config::Settings;
 use crate::counted::Counted;
 use crate::effects::executor::Executor;
@@ -20,12 +22,14 @@ use crossbeam::channel::Sender;
 use palisade_admin::EventLog;
 use palisade_api::{FindingKind, Health};
 use palisade_block::Nanos;
-use palisade_consensus::{Agreement, ProposeError, Store};
+use palisade_consensus::ProposeError;
 use palisade_control::Control;
 use palisade_frontend::DoorHandle;
 use palisade_memory::Shares;
 use palisade_model::{Cluster, Command, Disk};
 use palisade_words::{Incarnation, Name};
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -37,8 +41,6 @@ const SIGHT_PATIENCE: Duration = Duration::from_millis(100);
 pub struct Shared {
     /// The configuration in force.
     pub settings: Settings,
-    /// The files of the cluster database.
-    pub store: Arc<Store>,
     /// This node's name.
     pub name: Name,
     /// Its reactors.
@@ -73,7 +75,15 @@ pub struct Shared {
     /// The moment from which the control machine's clock counts.
     pub began: Instant,
     /// The cluster, and the way to change it.
-    agreement: Arc<dyn Agreement + Send + Sync>,
+    pub agreed: Agreed,
+    /// This node among others, where it is one of several.
+    pub site: Sited,
+    /// Where other nodes reach it before it has heard of that from them.
+    pub first_addresses: Vec<SocketAddr>,
+    /// Held by who makes it one of several.
+    pub becoming: Mutex<()>,
+    /// It is to start anew as one of several.
+    pub begins_anew: AtomicBool,
     state: StateLock,
     door: Arc<OnceLock<DoorHandle>>,
     messages: Sender<ControlMessage>,
@@ -83,8 +93,7 @@ impl Shared {
     /// Before the door is open and the control loop runs.
     pub fn new(
         settings: Settings,
-        store: Arc<Store>,
-        agreement: Arc<dyn Agreement + Send + Sync>,
+        agreed: Agreed,
         executor: Arc<dyn Executor>,
         name: Name,
         reactors: Vec<ReactorHandle>,
@@ -94,7 +103,7 @@ impl Shared {
             control: messages,
             door,
         } = told;
-        let cluster = agreement.cluster();
+        let cluster = agreed.cluster();
         let generation = cluster.generation;
         let control = Control::new(name.clone(), reactors.len() as u16, generation);
         let state = StateLock::new(LocalState::new(control));
@@ -110,7 +119,6 @@ impl Shared {
         let pinning = Pinning::within(settings.pinned_each_percent, settings.pinned_percent);
         Shared {
             settings,
-            store,
             name,
             reactors,
             executor,
@@ -128,7 +136,11 @@ impl Shared {
             started,
             incarnation: OnceLock::new(),
             began: Instant::now(),
-            agreement,
+            agreed,
+            site: Sited::default(),
+            first_addresses: Vec::new(),
+            becoming: Mutex::default(),
+            begins_anew: AtomicBool::new(false),
             state,
             door,
             messages,
@@ -235,7 +247,7 @@ impl Shared {
 
     /// A change of the cluster, agreed on when this returns.
     pub fn propose(&self, command: Command) -> Result<palisade_model::Outcome, ProposeError> {
-        let agreed = self.agreement.propose(command);
+        let agreed = self.agreed.propose(command);
         self.tell_of_database(&agreed);
         let outcome = agreed?;
         self.send(ControlMessage::Changed);
@@ -261,6 +273,6 @@ impl Shared {
 
     /// The cluster as agreed on.
     pub fn cluster(&self) -> Arc<Cluster> {
-        self.agreement.cluster()
+        self.agreed.cluster()
     }
 }

@@ -5,7 +5,10 @@
 
 use crate::shared::Shared;
 use palisade_consensus::ProposeError;
-use palisade_model::{Cluster, Command, FEATURE_LEVEL, Kind, NodeStarted, RaiseFeatureLevel, Refusal};
+use palisade_model::{
+    ChangeNode, Cluster, Command, FEATURE_LEVEL, Kind, Node, NodeRole, NodeStarted, RaiseFeatureLevel,
+    Refusal,
+};
 use palisade_words::{Incarnation, Name};
 
 /// What a node of this program says as its next start.
@@ -32,11 +35,30 @@ pub fn tell(shared: &Shared) -> Result<Incarnation, ProposeError> {
         name: shared.name.clone(),
     })?;
     shared.propose(Command::NodeStarted(started))?;
+    if let Err(error) = ask_for_vote(shared) {
+        log::info!("this node has no vote yet: {error}");
+    }
     if let Err(error) = switch_on(shared) {
         // Somebody else's start may have come between; whoever starts next asks again.
         log::info!("the cluster stays at its feature level: {error}");
     }
     Ok(*shared.incarnation.get_or_init(|| started.incarnation))
+}
+
+/// One that was let in to vote is wanted as a voter from now on: it is given its vote when there are enough for that.
+fn ask_for_vote(shared: &Shared) -> Result<(), ProposeError> {
+    let cluster = shared.cluster();
+    let is_due = |node: &&Node| node.meant_for == NodeRole::Voter && node.role == NodeRole::Learner;
+    if cluster.nodes.get(&shared.name).filter(is_due).is_some() {
+        shared.propose(Command::ChangeNode(ChangeNode {
+            name: shared.name.clone(),
+            addresses: None,
+            failure_domain: None,
+            role: Some(NodeRole::Voter),
+            expected: None,
+        }))?;
+    }
+    Ok(())
 }
 
 /// What all members can by now is switched on.

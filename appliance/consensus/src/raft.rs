@@ -55,7 +55,7 @@ pub use log_store::LogStore;
 pub use member::{
     ClusterMember, MemberError, MemberRole, MemberSettings, MemberStanding, PeerStanding, ReadNowError,
 };
-pub use network::{VoterDial, VoterStream};
+pub use network::{Dialing, VoterDial, VoterStream};
 pub use peers::{NotCounted, PEERS_FILE, Peers};
 pub use proposal::{EntryOutcome, Proposal};
 pub use propose::{Written, propose};

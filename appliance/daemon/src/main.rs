@@ -157,12 +157,7 @@ fn serve(
     if let Err(error) = set_cpus(&of_control) {
         log::warn!("threads of the control plane stay where they are, cores={of_control:?}: {error}");
     }
-    let mut node = RunningNode::start(settings).map_err(|error| error.to_string())?;
-    if let Some(mut next) = next {
-        let cores = cores.clone();
-        let watched = node.watch_configuration(move || next.wrong(&cores));
-        watched.map_err(|error| format!("the configuration thread cannot start: {error}"))?;
-    }
+    let mut node = start(settings.clone(), cores, next.clone())?;
     tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
     let (mut watchdog, mut looked) = (Watchdog::default(), Instant::now());
     loop {
@@ -182,6 +177,13 @@ fn serve(
             Condition::Moving => None,
             Condition::Stuck(stuck) => Some(stuck),
             Condition::Ended(why) => return Err(format!("{why}; restarting is the remedy")),
+            Condition::Joined => {
+                tell(&[NotifyState::Status("starting anew as a node of a cluster")]);
+                node.stop();
+                node = start(settings.clone(), cores, next.clone())?;
+                tell(&[NotifyState::Status("serving")]);
+                None
+            }
         };
         match &stuck {
             None => tell(&[NotifyState::Watchdog]),
@@ -201,6 +203,16 @@ fn serve(
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
     node.stop();
     Ok(())
+}
+
+fn start(settings: Settings, cores: &Cores, next: Option<NextStart>) -> Result<RunningNode, String> {
+    let node = RunningNode::start(settings).map_err(|error| error.to_string())?;
+    if let Some(mut next) = next {
+        let cores = cores.clone();
+        let watched = node.watch_configuration(move || next.wrong(&cores));
+        watched.map_err(|error| format!("the configuration thread cannot start: {error}"))?;
+    }
+    Ok(node)
 }
 
 /// Tells the service manager, where there is one.

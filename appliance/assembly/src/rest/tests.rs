@@ -11,6 +11,7 @@ mod placed;
 pub(crate) mod preview;
 
 use super::*;
+use crate::agreed::Agreed;
 use crate::config::{Config, Cores};
 use crate::effects::executor::Threads;
 use crate::host::DoorHost;
@@ -67,7 +68,8 @@ fn still_node_agreeing(
     };
     let agreement = agreement(Arc::clone(&store));
     let executor = Arc::new(Threads);
-    let shared = Shared::new(settings, store, agreement, executor, name, Vec::new(), told);
+    let agreed = Agreed::alone(store, agreement);
+    let shared = Shared::new(settings, agreed, executor, name, Vec::new(), told);
     let shared = Arc::new(shared);
     let door = Door::open(shared.settings.door, |_| DoorHost::new(Arc::clone(&shared))).unwrap();
     shared.set_door(door.handle());

@@ -205,7 +205,8 @@ fn keep_log(directory: &Path, node: VoterId) -> Result<(), GrowthError> {
     Ok(LogDatabase::create_after(&files.log, node.0, Some(place))?)
 }
 
-fn put_away(directory: &Path, _: VoterId) -> Result<(), GrowthError> {
+/// The old files get names that no version opens.
+pub(crate) fn put_away(directory: &Path, _: VoterId) -> Result<(), GrowthError> {
     for (old, new) in OLD_FILES {
         let (old, new) = (directory.join(old), directory.join(new));
         if old.exists() {

@@ -29,7 +29,7 @@ use crate::raft::shows::Shows;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::voter;
 use crate::raft::voter_id::VoterId;
-use crate::store;
+use crate::store::{self, Store};
 use crate::store_error::StoreError;
 use openraft::{Raft, SnapshotPolicy};
 use openraft_rt_tokio::TokioRuntime;
@@ -126,6 +126,27 @@ impl ClusterMember {
             return Err(MemberError::SingleDatabase { path });
         }
         Ok(VoterFiles::in_directory(directory).create(node)?)
+    }
+
+    /// The same in the place of a single node's database, which must have agreed on nothing that counts: no disks, volumes or
+    /// attachments. It is put away under a name that no version opens. What is a member's already is left as it is.
+    ///
+    /// # Errors
+    /// There is something in it, or a file cannot be written.
+    pub fn replace_single(directory: &Path, node: VoterId) -> Result<(), MemberError> {
+        if store::voter_in(directory).is_some() {
+            return Ok(());
+        }
+        if let Some(path) = store::single_database_in(directory) {
+            let (_, cluster) = Store::open_to_grow(directory)?.reached();
+            let is_bare =
+                cluster.disks.is_empty() && cluster.volumes.is_empty() && cluster.attachments.is_empty();
+            if !is_bare {
+                return Err(MemberError::SingleDatabase { path });
+            }
+            growth::put_away(directory, node)?;
+        }
+        ClusterMember::create(directory, node)
     }
 
     /// Starts the member whose files are in a directory.

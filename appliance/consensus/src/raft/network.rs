@@ -29,4 +29,4 @@ pub use counts::FrameCounts;
 pub use frame::{VOTER_BODY_BYTES_MAX, VoterFrame, VoterFrameError, VoterFrameKind};
 pub use links::Links;
 pub use message::VoterMessage;
-pub use transport::{VoterDial, VoterStream};
+pub use transport::{Dialing, VoterDial, VoterStream};

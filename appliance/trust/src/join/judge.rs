@@ -46,6 +46,12 @@ pub enum JoinVerdict {
         /// The names of those that do.
         voters: String,
     },
+    /// No majority has agreed on it in time.
+    #[error(
+        "the cluster has not agreed on it in time, as no majority of its voters answers at the moment: ask again, the token stays \
+         good for this machine"
+    )]
+    NotAgreed,
     /// The node that asks is none of the cluster's, or is known by another key.
     #[error(
         "the node that asks is not in the cluster any more, or is known by another key: let it join again with a new token"
@@ -63,6 +69,7 @@ impl JoinVerdict {
             JoinVerdict::Authority(AuthorityError::Request { .. }) => "join_request_invalid",
             JoinVerdict::Authority(_) => "join_cannot_sign",
             JoinVerdict::NoAuthority { .. } => "join_no_authority",
+            JoinVerdict::NotAgreed => "join_not_agreed",
             JoinVerdict::NoSuchNode => "join_no_such_node",
         }
     }

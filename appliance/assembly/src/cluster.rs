@@ -1,0 +1,210 @@
+//! This node among others: who it is to them, where they reach it, and how it reaches them.
+//!
+//! ```text
+//!   cluster init ---> authority, own certificate, the database becomes the first voter's, the door for nodes opens
+//!   cluster join ---> the cluster signs a certificate; the node starts anew, and is told by the others what was agreed on
+//!   each start   ---> membership.json says that the node is one of several: keys, Raft's files, the door for nodes
+//! ```
+//!
+//! One TCP port takes everything that nodes say to each other; what a connection is for is agreed on in its handshake
+//! ([`Purpose`](palisade_trust::Purpose)). All of it is TLS 1.3 with certificates at both ends.
+
+pub mod door;
+pub mod init;
+pub mod join;
+pub mod membership_file;
+pub mod status;
+mod way;
+
+use crate::agreed::Agreed;
+use crate::config::Settings;
+use crate::shared::Shared;
+use membership_file::{MembershipFile, MembershipFileError};
+use palisade_consensus::raft::{ClusterMember, MemberError, MemberSettings, VoterId};
+use palisade_trust::{Acceptor, Connector, Credentials, KeyDirectory, KeyDirectoryError, Purpose};
+use palisade_trust::{RefusalCounters, Roster};
+use palisade_words::Uuid;
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tokio::runtime::{Builder, Runtime};
+pub use way::Way;
+
+/// What the door for nodes takes.
+const SERVED: [Purpose; 3] = [Purpose::Raft, Purpose::Port, Purpose::Join];
+
+/// Why a node is no member although it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The file that says so is not in order.
+    #[error("{0}")]
+    Membership(#[from] MembershipFileError),
+    /// Its keys cannot be used.
+    #[error("{0}")]
+    Keys(#[from] KeyDirectoryError),
+    /// It has no certificate.
+    #[error(
+        "this node is of cluster {cluster} and has no certificate of it: bring back the folder `trust` of its state directory, or let \
+         it join again with a new token and an empty state directory"
+    )]
+    NoCertificate {
+        /// The cluster.
+        cluster: Uuid,
+    },
+    /// Its part of the agreement cannot be had.
+    #[error("{0}")]
+    Member(#[from] MemberError),
+    /// There are no threads.
+    #[error("the threads for other nodes cannot be started: {0}")]
+    Threads(#[source] io::Error),
+}
+
+/// This node among others.
+#[derive(Debug)]
+pub struct Site {
+    way: Arc<Way>,
+    runtime: Mutex<Option<Runtime>>,
+    door: door::Standing,
+}
+
+/// What is known of the cluster, if this node is in one of several.
+#[derive(Debug, Default)]
+pub struct Sited(OnceLock<Arc<Site>>);
+
+impl Sited {
+    /// It is, from now on.
+    pub fn set(&self, site: Arc<Site>) {
+        // It becomes so once.
+        let _ = self.0.set(site);
+    }
+
+    /// The site.
+    pub fn get(&self) -> Option<&Arc<Site>> {
+        self.0.get()
+    }
+}
+
+/// Opens what the state directory of a node has that is one of several; `None` where it is alone.
+///
+/// # Errors
+/// [`ClusterError`].
+pub fn open(settings: &Settings) -> Result<Option<(Arc<Site>, Agreed, MembershipFile)>, ClusterError> {
+    let Some(file) = MembershipFile::read(&settings.state_dir)? else {
+        return Ok(None);
+    };
+    let site = Site::open(settings, &file)?;
+    join::put_single_away(settings, &file)?;
+    let member = site.start_member(settings, &file)?;
+    Ok(Some((site, Agreed::member(member), file)))
+}
+
+impl Site {
+    /// Of a node with its keys.
+    pub(crate) fn open(settings: &Settings, file: &MembershipFile) -> Result<Arc<Site>, ClusterError> {
+        let keys = KeyDirectory::open(&settings.state_dir)?;
+        let credentials = keys.credentials(file.cluster, file.node)?;
+        let cluster = file.cluster;
+        let credentials = credentials.ok_or(ClusterError::NoCertificate { cluster })?;
+        let (roster, counters) = (Arc::new(Roster::default()), Arc::default());
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(32)
+            .thread_name("palisade-nodes")
+            .enable_all()
+            .build()
+            .map_err(ClusterError::Threads)?;
+        Ok(Arc::new(Site {
+            way: Arc::new(Way::new(
+                file,
+                connector(&credentials, &roster, &counters),
+                acceptor(&credentials, &roster, &counters),
+                roster,
+                counters,
+            )),
+            runtime: Mutex::new(Some(runtime)),
+            door: door::Standing::default(),
+        }))
+    }
+
+    /// Starts this node's part of the agreement.
+    pub(crate) fn start_member(
+        &self,
+        settings: &Settings,
+        file: &MembershipFile,
+    ) -> Result<Arc<ClusterMember>, MemberError> {
+        let run = Uuid(uuid::Uuid::new_v4().as_u128());
+        let member = MemberSettings::of(VoterId(file.node), file.cluster, run);
+        let dial = Arc::new(way::Dial(Arc::clone(&self.way)));
+        let member = Arc::new(ClusterMember::start(&settings.state_dir, member, dial)?);
+        self.way.set_member(&member);
+        Ok(member)
+    }
+
+    /// Begins: the door for nodes opens, data finds its way to them, and whoever changes the cluster is heard.
+    pub fn begin(&self, shared: &Arc<Shared>, member: &Arc<ClusterMember>) {
+        shared.peers.set_transport(Arc::clone(&self.way) as _);
+        let (way, told) = (Arc::downgrade(&self.way), Arc::downgrade(shared));
+        self.way
+            .roster()
+            .update(&palisade_consensus::Agreement::cluster(&**member));
+        member.listen(move |cluster| {
+            if let Some(way) = way.upgrade() {
+                way.roster().update(cluster);
+            }
+            if let Some(shared) = told.upgrade() {
+                shared.send(crate::message::ControlMessage::Changed);
+            }
+        });
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*runtime {
+            runtime.spawn(door::run(
+                Arc::downgrade(shared),
+                Arc::clone(&self.way),
+                self.door.clone(),
+            ));
+        }
+    }
+
+    /// Where nodes come in, and the way to them.
+    pub fn way(&self) -> &Arc<Way> {
+        &self.way
+    }
+
+    /// Where the door for nodes stands open, or why it does not.
+    pub fn door(&self) -> &door::Standing {
+        &self.door
+    }
+
+    /// Ends: nobody comes in any more.
+    pub fn stop(&self) {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Runs something on the threads for other nodes, and waits for it.
+    pub(crate) fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let (sender, receiver) = crossbeam::channel::bounded(1);
+        {
+            let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+            runtime.as_ref()?.spawn(async move {
+                // Who waits may have gone.
+                let _ = sender.send(work.await);
+            });
+        }
+        receiver.recv().ok()
+    }
+}
+
+fn connector(credentials: &Credentials, roster: &Arc<Roster>, counters: &Arc<RefusalCounters>) -> Connector {
+    Connector::new(credentials.clone(), Arc::clone(roster), Arc::clone(counters))
+}
+
+fn acceptor(credentials: &Credentials, roster: &Arc<Roster>, counters: &Arc<RefusalCounters>) -> Acceptor {
+    Acceptor::new(
+        credentials.clone(),
+        &SERVED,
+        Arc::clone(roster),
+        Arc::clone(counters),
+    )
+}

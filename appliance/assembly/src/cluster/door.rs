@@ -1,0 +1,165 @@
+//! The door for nodes: one TCP port at each address of this node. What a connection is for is looked at first, since those for data
+//! are encrypted by the kernel and go to a reactor.
+
+use crate::cluster::join;
+use crate::cluster::way::{HANDSHAKE_WAIT, Way, no_kernel_tls};
+use crate::peers::greeting;
+use crate::shared::Shared;
+use palisade_consensus::raft::VoterId;
+use palisade_trust::kernel::handshake;
+use palisade_trust::{Caller, HandshakeSide, KernelHandshake, Purpose};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// How often it is looked whether the addresses are still this node's.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Connections that are making their handshake at once: who says nothing holds a place for seconds at most.
+const SHAKING_HANDS_MAX: usize = 64;
+
+/// Where the door stands open, or why it does not.
+#[derive(Clone, Debug, Default)]
+pub struct Standing(Arc<Mutex<Where>>);
+
+#[derive(Debug, Default)]
+struct Where {
+    open: Vec<SocketAddr>,
+    wrong: Option<String>,
+}
+
+impl Standing {
+    /// The addresses at which it is open.
+    pub fn open(&self) -> Vec<SocketAddr> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).open.clone()
+    }
+
+    /// Why it is not open at all of them, in a sentence.
+    pub fn wrong(&self) -> Option<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wrong
+            .clone()
+    }
+
+    fn set(&self, open: Vec<SocketAddr>, wrong: Option<String>) {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wrong) = wrong.as_ref().filter(|wrong| now.wrong.as_ref() != Some(wrong)) {
+            log::warn!("{wrong}");
+        }
+        *now = Where { open, wrong };
+    }
+}
+
+/// Keeps the door open at the addresses that this node has in the cluster, whatever becomes of them.
+pub(super) async fn run(shared: Weak<Shared>, way: Arc<Way>, standing: Standing) {
+    let mut open: Vec<(SocketAddr, tokio::task::JoinHandle<()>)> = Vec::new();
+    let shaking = Arc::new(Semaphore::new(SHAKING_HANDS_MAX));
+    loop {
+        let wanted = match shared.upgrade() {
+            Some(shared) => addresses(&shared),
+            None => break,
+        };
+        open.retain(|(address, task)| {
+            let stays = wanted.contains(address) && !task.is_finished();
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        let mut wrong = None;
+        for address in wanted {
+            if open.iter().any(|(known, _)| *known == address) {
+                continue;
+            }
+            match TcpListener::bind(address).await {
+                Ok(listener) => {
+                    log::info!("other nodes reach this one at {address}");
+                    let (shared, way) = (Weak::clone(&shared), Arc::clone(&way));
+                    let task = tokio::spawn(accept(listener, shared, way, Arc::clone(&shaking)));
+                    open.push((address, task));
+                }
+                Err(error) => {
+                    wrong = Some(format!("other nodes cannot reach this one at {address}: {error}"));
+                }
+            }
+        }
+        standing.set(open.iter().map(|(address, _)| *address).collect(), wrong);
+        tokio::time::sleep(LOOK).await;
+    }
+    open.iter().for_each(|(_, task)| task.abort());
+}
+
+/// Where this node is reached. One that has just joined has not heard of it from the cluster yet.
+fn addresses(shared: &Shared) -> Vec<SocketAddr> {
+    let cluster = shared.cluster();
+    let agreed = cluster.nodes.get(&shared.name).map(|node| node.addresses.clone());
+    agreed.unwrap_or_else(|| shared.first_addresses.clone())
+}
+
+async fn accept(listener: TcpListener, shared: Weak<Shared>, way: Arc<Way>, shaking: Arc<Semaphore>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, or a caller that has gone again.
+                log::debug!("a node could not come in: {error}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&shaking).acquire_owned().await else {
+            return;
+        };
+        let (shared, way) = (Weak::clone(&shared), Arc::clone(&way));
+        tokio::spawn(async move {
+            let taken = take(stream, shared, way).await;
+            drop(place);
+            if let Err(error) = taken {
+                log::debug!("a connection of another node came to nothing: {error}");
+            }
+        });
+    }
+}
+
+async fn take(stream: TcpStream, shared: Weak<Shared>, way: Arc<Way>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    if palisade_trust::offered(&stream, HANDSHAKE_WAIT).await? == Some(Purpose::Port) {
+        let socket = stream.into_std()?;
+        socket.set_nonblocking(false)?;
+        let Some(shared) = shared.upgrade() else {
+            return Ok(());
+        };
+        let taken = tokio::task::spawn_blocking(move || take_link(socket, &shared, &way));
+        return taken.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    }
+    let accepted = way.acceptor().accept(stream, HANDSHAKE_WAIT).await;
+    let accepted = accepted.map_err(io::Error::other)?;
+    match (accepted.purpose, accepted.caller) {
+        (Purpose::Raft, Caller::Node(peer, _)) => {
+            if let Some(member) = way.member() {
+                member.serve(Box::new(accepted.stream), VoterId(peer.node));
+            }
+            Ok(())
+        }
+        (Purpose::Join, caller) => match shared.upgrade() {
+            Some(shared) => join::answer(accepted.stream, caller, &shared).await,
+            None => Ok(()),
+        },
+        // It is not offered, so nobody agrees on it.
+        _ => Ok(()),
+    }
+}
+
+/// A link for data: the kernel encrypts it, and a reactor has it then.
+fn take_link(socket: std::net::TcpStream, shared: &Arc<Shared>, way: &Way) -> io::Result<()> {
+    let side = HandshakeSide::Accept(way.acceptor());
+    match handshake(socket, side, Purpose::Port, HANDSHAKE_WAIT).map_err(io::Error::other)? {
+        KernelHandshake::Done(link) => greeting::take(shared, link.peer.node, link.socket.into()),
+        KernelHandshake::Absent(_) => Err(no_kernel_tls()),
+    }
+}

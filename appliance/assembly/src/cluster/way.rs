@@ -1,0 +1,147 @@
+//! How this node reaches others, and proves who is at each end.
+
+use crate::cluster::membership_file::MembershipFile;
+use crate::peers::transport::PeerTransport;
+use palisade_consensus::Agreement;
+use palisade_consensus::raft::{ClusterMember, Dialing, VoterDial, VoterId, VoterStream};
+use palisade_trust::kernel::handshake;
+use palisade_trust::{Acceptor, Connector, HandshakeSide, KernelHandshake, Purpose, RefusalCounters, Roster};
+use palisade_words::Uuid;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+/// How long one address of a node is tried.
+const CONNECT_WAIT: Duration = Duration::from_millis(500);
+
+/// How long a handshake may take.
+pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(2);
+
+/// The way to other nodes, and from them.
+#[derive(Debug)]
+pub struct Way {
+    connector: Connector,
+    acceptor: Acceptor,
+    roster: Arc<Roster>,
+    counters: Arc<RefusalCounters>,
+    /// Where nodes were reached when this one became one of several.
+    first: BTreeMap<Uuid, Vec<SocketAddr>>,
+    member: OnceLock<Weak<ClusterMember>>,
+}
+
+impl Way {
+    pub(super) fn new(
+        file: &MembershipFile,
+        connector: Connector,
+        acceptor: Acceptor,
+        roster: Arc<Roster>,
+        counters: Arc<RefusalCounters>,
+    ) -> Way {
+        Way {
+            connector,
+            acceptor,
+            roster,
+            counters,
+            first: file.nodes.clone(),
+            member: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn set_member(&self, member: &Arc<ClusterMember>) {
+        // It is started once.
+        let _ = self.member.set(Arc::downgrade(member));
+    }
+
+    /// This node's part of the agreement, while there is one.
+    pub fn member(&self) -> Option<Arc<ClusterMember>> {
+        self.member.get()?.upgrade()
+    }
+
+    /// Which nodes there are, by which keys.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Who takes connections.
+    pub fn acceptor(&self) -> &Acceptor {
+        &self.acceptor
+    }
+
+    /// Who was refused, by cause.
+    pub fn counters(&self) -> &RefusalCounters {
+        &self.counters
+    }
+
+    /// Where a node is reached: as it was agreed on, or, before this node has heard of that, as it was told when it joined.
+    fn addresses(&self, node: Uuid) -> Vec<SocketAddr> {
+        let agreed = self.member().and_then(|member| {
+            let cluster = member.cluster();
+            cluster.node_by_id(node).map(|(_, node)| node.addresses.clone())
+        });
+        let known = agreed.filter(|addresses| !addresses.is_empty());
+        known.unwrap_or_else(|| self.first.get(&node).cloned().unwrap_or_default())
+    }
+
+    async fn connect_for_raft(&self, voter: VoterId) -> io::Result<Box<dyn VoterStream>> {
+        let mut last = io::Error::other(format!("no address of node {voter} is known"));
+        for address in self.addresses(voter.0) {
+            let connecting = tokio::net::TcpStream::connect(address);
+            let connected = tokio::time::timeout(CONNECT_WAIT, connecting).await;
+            let stream = match connected {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    last = error;
+                    continue;
+                }
+                Err(_) => {
+                    last = io::ErrorKind::TimedOut.into();
+                    continue;
+                }
+            };
+            stream.set_nodelay(true)?;
+            let secured = self
+                .connector
+                .connect(stream, voter.0, Purpose::Raft, HANDSHAKE_WAIT)
+                .await;
+            match secured {
+                Ok((stream, _)) => return Ok(Box::new(stream)),
+                Err(error) => last = io::Error::other(error),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Makes connections to other voters.
+#[derive(Debug)]
+pub(super) struct Dial(pub(super) Arc<Way>);
+
+impl VoterDial for Dial {
+    fn connect(&self, voter: VoterId) -> Dialing {
+        let way = Arc::clone(&self.0);
+        Box::pin(async move { way.connect_for_raft(voter).await })
+    }
+}
+
+impl PeerTransport for Way {
+    fn connect(&self, peer: Uuid, address: SocketAddr, within: Duration) -> io::Result<OwnedFd> {
+        let socket = TcpStream::connect_timeout(&address, within)?;
+        socket.set_nodelay(true)?;
+        let side = HandshakeSide::Connect(&self.connector, peer);
+        match handshake(socket, side, Purpose::Port, HANDSHAKE_WAIT).map_err(io::Error::other)? {
+            KernelHandshake::Done(link) => Ok(link.socket.into()),
+            KernelHandshake::Absent(_) => Err(no_kernel_tls()),
+        }
+    }
+}
+
+/// Data goes by sockets that the kernel encrypts.
+pub(super) fn no_kernel_tls() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "the kernel of this node has no TLS of its own, by which data goes to other nodes: load the module `tls` (modprobe tls)",
+    )
+}
