@@ -1,150 +1,129 @@
 //! Whether this node's clock goes as fast as those of others. Leases count on that: a clock that stands still would hold one for ever.
+//!
+//! Each voter's clock is compared over two [windows](window): one of a few leases, by which a clock that stops or jumps is found
+//! before the lease is over that it would hold for too long; and a long one, by which a rate is found that is off by little. What a
+//! window has found stands until one of its kind has passed with nothing against the clock.
 
-use crate::times::with_drift;
+mod window;
+
 use crate::voter_sets::VoterSets;
 use palisade_block::Nanos;
 use palisade_words::Uuid;
 use std::collections::BTreeMap;
+use window::{Look, Window};
 
-/// Over so long clocks are compared at most; then the comparison begins anew, so that one bad hour of the past does not count
-/// for ever.
-const WINDOW: Nanos = Nanos::from_secs(600);
+/// The short window, in leases: the least in which the time that an answer takes is not most of it.
+const SHORT_LEASES: u64 = 2;
+
+/// The long one: 10 minutes at the default lease. An answer that took 100 ms is less than a fifth of a thousandth of it.
+const LONG_LEASES: u64 = 1000;
 
 /// What the clocks of others say of one's own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClockRate {
     /// Nothing stands against it.
     Kept,
-    /// A majority of the voters says that its rate is outside of the bound: it is this one that is off.
+    /// A majority of the voters has said that its rate is outside of the bound, and no majority has shown since that it is not.
     Off,
 }
 
-/// One look at another node's clock.
-#[derive(Clone, Copy, Debug)]
-struct Look {
-    /// Between these of one's own the other one was read.
-    own: (Nanos, Nanos),
-    /// What it was.
-    other: Nanos,
+/// A reading of another node's clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClockReading {
+    /// Whose.
+    pub node: Uuid,
+    /// Which run of that machine it counts from.
+    pub boot: Uuid,
+    /// What it showed.
+    pub clock: Nanos,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// The comparison with one run of one machine.
+#[derive(Clone, Debug)]
 struct Compared {
-    first: Look,
-    is_off: bool,
+    boot: Uuid,
+    windows: [Window; 2],
 }
 
 /// The comparison with each voter.
 #[derive(Clone, Debug)]
 pub struct ClockWatch {
     drift_ppm: u32,
-    voters: BTreeMap<Uuid, Compared>,
+    lease: Nanos,
+    nodes: BTreeMap<Uuid, Compared>,
+    rate: ClockRate,
 }
 
 impl ClockWatch {
-    /// Clocks may differ by so many millionths.
-    pub fn new(drift_ppm: u32) -> ClockWatch {
+    /// Clocks may differ by so many millionths, and leases last for so long.
+    pub fn new(drift_ppm: u32, lease: Nanos) -> ClockWatch {
         ClockWatch {
             drift_ppm,
-            voters: BTreeMap::new(),
+            lease,
+            nodes: BTreeMap::new(),
+            rate: ClockRate::Kept,
         }
     }
 
-    /// A voter's clock stood at `other` some time between two moments of one's own.
-    pub fn seen(&mut self, voter: Uuid, own: (Nanos, Nanos), other: Nanos) {
-        let look = Look { own, other };
-        let fresh = Compared {
-            first: look,
-            is_off: false,
+    /// An answer shows a clock: it was read between two moments of one's own, the sending of the question and its answer.
+    pub fn answered(&mut self, reading: &ClockReading, own: (Nanos, Nanos), voters: &VoterSets) {
+        let look = Look {
+            own,
+            other: reading.clock,
         };
-        let drift_ppm = self.drift_ppm;
-        let compared = self.voters.entry(voter).or_insert(fresh);
-        let passed = own.1.since(compared.first.own.0);
-        // A clock that has gone back is another run of that node's.
-        if other < compared.first.other || passed > WINDOW {
-            *compared = Compared {
-                is_off: compared.is_off && other >= compared.first.other,
-                ..fresh
-            };
-            return;
+        match self.compared(reading) {
+            Some(compared) => compared
+                .1
+                .iter_mut()
+                .for_each(|window| window.look(look, compared.0)),
+            None => {
+                let leases = |count| Window::new(Nanos(self.lease.0.saturating_mul(count)), look);
+                let compared = Compared {
+                    boot: reading.boot,
+                    windows: [leases(SHORT_LEASES), leases(LONG_LEASES)],
+                };
+                self.nodes.insert(reading.node, compared);
+            }
         }
-        let other = other.since(compared.first.other);
-        let (least, most) = (own.0.since(compared.first.own.1), passed);
-        compared.is_off = other > with_drift(most, drift_ppm) || with_drift(other, drift_ppm) < least;
+        self.settle(voters);
     }
 
-    /// What a majority of the voters says.
-    pub fn judge(&self, voters: &VoterSets) -> ClockRate {
-        let is_off = |voter: Uuid| self.voters.get(&voter).is_some_and(|compared| compared.is_off);
-        match voters.has_majority(is_off) {
-            true => ClockRate::Off,
-            false => ClockRate::Kept,
+    /// A message shows a clock that nobody has asked for: it was read some time before `now`. That is enough to find one's own
+    /// too slow; and one's own that stands still sends no questions any more.
+    pub fn heard(&mut self, reading: &ClockReading, now: Nanos, voters: &VoterSets) {
+        if let Some((drift_ppm, windows)) = self.compared(reading) {
+            windows
+                .iter_mut()
+                .for_each(|window| window.overtaken(reading.clock, now, drift_ppm));
+            self.settle(voters);
         }
+    }
+
+    fn compared(&mut self, reading: &ClockReading) -> Option<(u32, &mut [Window; 2])> {
+        let known = self.nodes.get_mut(&reading.node)?;
+        // A machine that has booted again counts from zero, and says nothing about the rate of before.
+        (known.boot == reading.boot).then_some((self.drift_ppm, &mut known.windows))
+    }
+
+    /// What a majority of the voters says now; where there is none, what one has said last.
+    fn settle(&mut self, voters: &VoterSets) {
+        self.nodes.retain(|node, _| voters.contains(*node));
+        let windows = |voter: Uuid| self.nodes.get(&voter).map(|compared| &compared.windows);
+        let is_against =
+            |voter: Uuid| windows(voter).is_some_and(|windows| windows.iter().any(Window::is_against));
+        let is_for = |voter: Uuid| windows(voter).is_some_and(|windows| windows.iter().all(Window::is_for));
+        if voters.has_majority(is_against) {
+            self.rate = ClockRate::Off;
+        } else if voters.has_majority(is_for) {
+            self.rate = ClockRate::Kept;
+        }
+    }
+
+    /// What the others say.
+    pub fn rate(&self) -> ClockRate {
+        self.rate
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    const MS: u64 = 1_000_000;
-
-    /// Looks at three voters each 100 ms for so long, each answer 1 ms after its question. How fast theirs go in millionths of
-    /// one's own.
-    fn after(seconds: u64, ppm: [u64; 3]) -> ClockRate {
-        let mut watch = ClockWatch::new(1000);
-        for look in 0..seconds * 10 {
-            let own = look * 100 * MS;
-            for (voter, ppm) in (1..).zip(ppm) {
-                let other = 77 + (own + MS / 2) / 1000 * ppm / 1000;
-                watch.seen(Uuid(voter), (Nanos(own), Nanos(own + MS)), Nanos(other));
-            }
-        }
-        let all: BTreeSet<Uuid> = (1..=3).map(Uuid).collect();
-        watch.judge(&VoterSets::uniform(1, all))
-    }
-
-    #[test]
-    fn a_clock_within_the_bound_is_never_off() {
-        assert_eq!(after(1500, [1_000_000, 1_000_900, 999_100]), ClockRate::Kept);
-    }
-
-    #[test]
-    fn a_clock_outside_of_it_is_off_when_a_majority_says_so() {
-        assert_eq!(
-            after(60, [1_002_000, 1_002_000, 1_000_000]),
-            ClockRate::Off,
-            "slower than others"
-        );
-        assert_eq!(
-            after(60, [1_000_000, 998_000, 998_000]),
-            ClockRate::Off,
-            "faster than others"
-        );
-        assert_eq!(
-            after(60, [1_000_000, 1_000_000, 2_000_000]),
-            ClockRate::Kept,
-            "it is the other one"
-        );
-        assert_eq!(
-            after(60, [2_000_000, 1_000_000, 500_000]),
-            ClockRate::Off,
-            "no two agree with it"
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_told_from_a_slow_answer_is_not_held_against_it() {
-        assert_eq!(after(1, [1_000_900, 1_000_900, 1_000_900]), ClockRate::Kept);
-        let mut watch = ClockWatch::new(0);
-        watch.seen(Uuid(1), (Nanos(0), Nanos(10 * MS)), Nanos(5 * MS));
-        watch.seen(Uuid(1), (Nanos(100 * MS), Nanos(140 * MS)), Nanos(130 * MS));
-        let one = VoterSets::uniform(1, [Uuid(1)].into());
-        assert_eq!(watch.judge(&one), ClockRate::Kept);
-        watch.seen(Uuid(1), (Nanos(150 * MS), Nanos(150 * MS)), Nanos(156 * MS));
-        assert_eq!(watch.judge(&one), ClockRate::Off);
-        watch.seen(Uuid(1), (Nanos(200 * MS), Nanos(200 * MS)), Nanos(MS));
-        assert_eq!(watch.judge(&one), ClockRate::Kept, "it has started anew");
-    }
-}
+mod tests;

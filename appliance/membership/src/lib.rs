@@ -1,8 +1,8 @@
 //! # membership: who may go on
 //!
 //! Storey 1. A node that cannot prove that it is a member completes no write on a disk that another node reaches (invariant 5),
-//! and those who have given it up know when that is so. This crate holds the two machines of that proof, the [`LeaseHolder`] and the
-//! [`LeaseVoter`], and the times by which they go ([`LeaseTimes`]).
+//! and those who have given it up know when that is so. This crate holds the machines of that proof, the [`LeaseHolder`], the
+//! [`LeaseVoter`] and, for who waits, [`EndedLeases`]; and the times by which they go ([`LeaseTimes`]).
 //!
 //! It must never know Raft, sockets or disks: it is told what a voter has put into its log, what time it is and what has
 //! come, and says what is to be asked and answered. Who is a member is decided elsewhere, by agreement.
@@ -20,32 +20,36 @@
 //! A lease is the word of a majority of the voters; an eviction is in the logs of a majority. One voter is in both. It gave its
 //! word before it appended the eviction, and the holder asked for that word earlier still, and counts from then.
 //!
-//! That holds of one majority of one set of voters, and for one member. So each word says which voters its giver has in its log, and
-//! since when it has the holder as a member. Only words for the member that the holder knows itself to be count, and together
-//! only those that agree in the voters, by whom they are counted. Else
+//! That holds of one majority of one set of voters, for one member, and for one length of the lease. So each word says which voters its
+//! giver has in its log, by which entry; since when it has the holder as a member; and how long it holds. Only words
+//! for the member that the holder knows itself to be count, and together only those that agree in the rest. Else
 //!
-//! - a voter that has not heard of the eviction and one that has heard of a return on which nobody has agreed yet would be a
-//!   majority of three;
+//! - a voter that has not heard of the eviction and one that has heard of a return would be a majority of three;
 //! - a voter that was behind, gave its word, and then heard at once of the eviction and that it is the only voter since, would be
 //!   a majority alone;
-//! - the voters of before, who have no vote any more and hear of nothing, would go on for ever.
+//! - the voters of before, who have no vote any more and hear of nothing, would go on for ever;
+//! - voters by two entries of one index, of which another leader has taken one away, would be counted by neither;
+//! - one voter that has not heard that leases are shorter, and one that has, would together hold for the longer one.
 //!
 //! With it: of voters that name set K, those that have appended a later change of the voters, or the eviction, are in the way of
 //! each majority of K, except by a word given before; and that one has ended by the time of the proof.
 //!
+//! An entry that stands in a log and is not committed may be taken away by another leader (Raft, figure 8). So what takes leases away, an
+//! eviction or a shorter lease, counts from its append, and what gives more of them, a return or a longer lease, from its commit.
+//!
 //! ## What this takes for granted, and others have to see to
-//! - A voter's log forgets nothing. One that was put back from a copy, or emptied, gives no word before its log has been confirmed
-//!   up to where the cluster has agreed, by the leader, or has another id.
-//! - A voter hears of an eviction before its append is acknowledged, and of a member taken back only once that is committed.
-//! - All go by the same times; they are changed by an entry of the log, and never while a lease of the longer time may last.
-//! - A clock that stands still is found by its answers only after a while: the longer it was right before, the later.
+//! - A voter that starts is confirmed by a leader who made sure, after that start, that it is the leader, and that this log has all that
+//!   is committed ([`LeaseVoter::confirmed`]). One that may have forgotten something (emptied, put back from a copy) does not count
+//!   in that, and before that for no vote and for no commit either.
+//! - The machine is told of an entry before its append is acknowledged ([`NotedEntry`]).
+//! - Clocks are CLOCK_BOOTTIME. One that stands still, on a node that hears nobody, is found by nothing in here.
 //!
 //! ## Invariants
-//! - A lease that was proven to have ended is held by nobody, whatever messages were lost or late, and whatever clocks whose rates
-//!   differ by no more than the bound.
+//! - A lease that was proven to have ended is held by nobody, whatever messages were lost or late, whichever entries were taken
+//!   away again, and whatever clocks whose rates differ by no more than the bound.
 //! - Time counts from the sending of a question, never from its answer.
-//! - The leader is needed for nothing: a lease lasts as long as a majority of voters answers.
-//! - A clock that does not keep the bound is found by the answers of others, and its node told to stop.
+//! - The leader is needed for nothing: a lease lasts as long as a majority of voters answers, also while voters change.
+//! - A clock that does not keep the bound is found by those of others within a lease, and ends its node's lease; a good one stays good.
 //!
 //! Start reading at [`times`], then [`holder`] and [`voter`].
 
@@ -53,13 +57,17 @@
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod clock_watch;
+pub mod ended;
 pub mod holder;
+pub mod log_change;
 pub mod times;
 pub mod voter;
 pub mod voter_sets;
 
-pub use clock_watch::{ClockRate, ClockWatch};
+pub use clock_watch::{ClockRate, ClockReading, ClockWatch};
+pub use ended::EndedLeases;
 pub use holder::{LeaseHolder, LeaseQuestion};
+pub use log_change::{AgreedMembership, LogPosition, MembershipChange};
 pub use times::{LeaseTimes, LeaseTimesError};
-pub use voter::{LeaseRefusal, LeaseVoter, LeaseWord};
+pub use voter::{LeaseAnswer, LeaseRefusal, LeaseVoter, LeaseWord, NotedEntry};
 pub use voter_sets::VoterSets;

@@ -1,5 +1,6 @@
 //! Who gives leases: the voters as one entry of the log names them.
 
+use crate::log_change::LogPosition;
 use palisade_block::Nanos;
 use palisade_words::Uuid;
 use std::collections::BTreeSet;
@@ -7,24 +8,25 @@ use std::collections::BTreeSet;
 /// The voters of a cluster: one set, or two while they change, and then a majority of each is needed (Raft, 6).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VoterSets {
-    /// The place in the log of the entry that names them: a later one holds.
-    pub index: u64,
+    /// The entry of the log that names them. With its term, since another leader may put other entries at the same index: who names
+    /// voters by an entry that was taken away again means another log.
+    pub at: LogPosition,
     sets: (BTreeSet<Uuid>, Option<BTreeSet<Uuid>>),
 }
 
 impl VoterSets {
     /// One set.
-    pub fn uniform(index: u64, voters: BTreeSet<Uuid>) -> VoterSets {
+    pub fn uniform(at: LogPosition, voters: BTreeSet<Uuid>) -> VoterSets {
         VoterSets {
-            index,
+            at,
             sets: (voters, None),
         }
     }
 
     /// Those of before and those to come.
-    pub fn joint(index: u64, before: BTreeSet<Uuid>, after: BTreeSet<Uuid>) -> VoterSets {
+    pub fn joint(at: LogPosition, before: BTreeSet<Uuid>, after: BTreeSet<Uuid>) -> VoterSets {
         VoterSets {
-            index,
+            at,
             sets: (before, Some(after)),
         }
     }
@@ -76,6 +78,8 @@ mod tests {
         voters.iter().copied().map(Uuid).collect()
     }
 
+    const AT: LogPosition = LogPosition { term: 1, index: 1 };
+
     /// Each voter's word holds as long as its number says; those above 90 give none.
     fn until(voter: Uuid) -> Option<Nanos> {
         (voter.0 <= 90).then_some(Nanos(voter.0 as u64))
@@ -83,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_majority_holds_until_the_first_of_it_ends() {
-        let sets = |voters: &[u128]| VoterSets::uniform(1, set(voters)).majority_until(until);
+        let sets = |voters: &[u128]| VoterSets::uniform(AT, set(voters)).majority_until(until);
         assert_eq!(sets(&[10]), Some(Nanos(10)));
         assert_eq!(sets(&[10, 20]), Some(Nanos(10)), "both of two");
         assert_eq!(sets(&[10, 20, 30]), Some(Nanos(20)));
@@ -96,13 +100,13 @@ mod tests {
     #[test]
     fn while_voters_change_both_majorities_are_needed() {
         let joint = |before: &[u128], after: &[u128]| {
-            VoterSets::joint(1, set(before), set(after)).majority_until(until)
+            VoterSets::joint(AT, set(before), set(after)).majority_until(until)
         };
         assert_eq!(joint(&[10, 20, 30], &[40, 50, 60]), Some(Nanos(20)));
         assert_eq!(joint(&[40, 50, 60], &[10, 20, 30]), Some(Nanos(20)));
         assert_eq!(joint(&[10, 20, 30], &[30, 91, 92]), None);
         assert_eq!(joint(&[91, 92], &[10]), None);
-        let sets = VoterSets::joint(1, set(&[1, 2]), set(&[2, 3]));
+        let sets = VoterSets::joint(AT, set(&[1, 2]), set(&[2, 3]));
         assert_eq!(sets.all(), set(&[1, 2, 3]));
         assert!(sets.contains(Uuid(3)) && !sets.contains(Uuid(4)));
     }

@@ -1,60 +1,44 @@
 //! Invariant 5: who was evicted has stopped by the time that this is taken for proved, whatever was lost or late, and although
-//! clocks differ as much as they may; and who was not goes on without a leader.
+//! clocks differ as much as they may; and who was not evicted goes on, without a leader, while voters answer.
 //!
-//! Nodes with clocks of their own ask voters for leases while the log goes on: members are evicted and taken back, voters change by
-//! joint configurations. The log itself is the scenario's: who has appended what, and from when on an entry is committed, by
-//! the rules of Raft. Nobody in here knows the time of the world but the checker.
+//! Nodes with clocks of their own ask voters for leases while the log goes on: leaders that do not know of each other put entries
+//! into it, which are taken away again; members are evicted and taken back, voters change by joint configurations, leases
+//! become longer and shorter; voters start again, with their log, or with a copy of it from before; and the clock of one node
+//! stops, jumps, or goes at another rate. The log itself is the scenario's, by the rules of Raft ([`log`]). Times
+//! in which messages are lost and late take turns with such in which only changes happen, and nobody may lose a
+//! lease. Nobody in here knows the time of the world but the checker.
+
+mod check;
+mod clock;
+mod disturb;
+mod log;
+mod node;
 
 use crate::finding::{Findings, Invariant};
 use crate::rng::{Rng, RunHash};
+use clock::NodeClock;
+use log::{Entry, Replica};
+use node::Node;
 use palisade_block::Nanos;
-use palisade_membership::{LeaseHolder, LeaseQuestion, LeaseTimes, LeaseVoter, LeaseWord, VoterSets};
-use palisade_words::{Epoch, Uuid};
+use palisade_membership::{
+    AgreedMembership, ClockReading, EndedLeases, LeaseAnswer, LeaseHolder, LeaseQuestion, LeaseTimes,
+    LeaseVoter, LogPosition, MembershipChange, VoterSets,
+};
+use palisade_words::{Epoch, Incarnation, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Steps in which things go wrong.
 const STEPS: u64 = 4000;
 
-/// One entry of the log.
-#[derive(Clone, Debug)]
-enum Entry {
-    /// Each member, and since when it is one.
-    Members(Epoch, BTreeMap<Uuid, Epoch>),
-    Voters(VoterSets),
-}
-
-#[derive(Debug)]
-struct Node {
-    id: Uuid,
-    /// Its clock, as it was when the world began, and by how many millionths it is faster than the slowest.
-    clock: (u64, u64),
-    holder: LeaseHolder,
-    voter: LeaseVoter,
-    /// Entries that it has.
-    appended: usize,
-    /// Nothing comes or goes.
-    is_cut_off: bool,
-}
-
-impl Node {
-    fn now(&self, real: Nanos) -> Nanos {
-        let drift = u128::from(real.0) * u128::from(self.clock.1) / 1_000_000;
-        Nanos(self.clock.0 + real.0 + drift as u64)
-    }
-}
+/// Leases are never longer, nor shorter.
+const LEASE_MAX: Nanos = Nanos::from_millis(200);
+const LEASE_MIN: Nanos = Nanos::from_millis(80);
 
 #[derive(Debug)]
 enum Message {
     Question { from: usize, to: usize, question: u64 },
-    Word { to: usize, word: LeaseWord },
-}
-
-/// An eviction that is committed: whose, and when which node takes its lease for ended, by its own clock.
-#[derive(Clone, Copy, Debug)]
-struct Proof {
-    node: usize,
-    by: usize,
-    at: Nanos,
+    Answer { to: usize, answer: LeaseAnswer },
+    Clock { to: usize, reading: ClockReading },
 }
 
 struct World {
@@ -64,62 +48,45 @@ struct World {
     times: LeaseTimes,
     real: Nanos,
     nodes: Vec<Node>,
-    log: Vec<Entry>,
-    committed: usize,
-    epoch: Epoch,
+    /// What the first entries come to.
+    first: AgreedMembership,
+    /// What was agreed on.
+    chosen: Vec<Entry>,
+    /// Fewer voters there are not.
+    voters_min: usize,
+    /// The node whose clock breaks, and when that happened last, or it was mended.
+    broken: Option<usize>,
+    was_broken: Option<Nanos>,
     /// What is under way, by when it arrives.
     messages: BTreeMap<(Nanos, u64), Message>,
     sent: u64,
-    proofs: Vec<Proof>,
-    /// Nodes whose lease was proved to have ended, and that were not taken back.
-    ended: BTreeSet<usize>,
-    is_calm: bool,
+    /// When which node's program starts again.
+    starts: Vec<(Nanos, usize)>,
+    /// When which node has applied that another is evicted.
+    evicted: BTreeMap<(Uuid, Uuid), Nanos>,
+    /// Nodes whose lease was proved to have ended, and since when they were the members that they were.
+    ended: BTreeMap<usize, Epoch>,
+    /// Since when each node is a member for all.
+    member_since: Vec<Nanos>,
+    /// Messages come, and in time, and all nodes reach each other.
+    is_fair: bool,
+    fair_since: Nanos,
+    /// When the next change may happen in such a time.
+    rests_until: Nanos,
+    /// How often somebody was seen to keep its lease.
+    looked: u64,
 }
 
 /// Runs one seed.
-pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
-    let times = LeaseTimes {
-        lease: Nanos::from_millis(rng.between(50, 600)),
-        drift_ppm: rng.between(0, 80_000) as u32,
-        ..LeaseTimes::default()
-    };
-    let count = rng.between(3, 6) as usize;
-    let all: BTreeMap<Uuid, Epoch> = (0..count).map(|at| (id(at), Epoch(1))).collect();
-    let voters = some(count, &mut rng);
-    let log = vec![
-        Entry::Members(Epoch(1), all.clone()),
-        Entry::Voters(VoterSets::uniform(1, voters.clone())),
-    ];
-    let nodes = (0..count).map(|at| {
-        let clock = (rng.below(1 << 40), rng.between(0, times.drift_ppm.into()));
-        let sets = VoterSets::uniform(1, voters.clone());
-        Node {
-            id: id(at),
-            clock,
-            holder: LeaseHolder::new(times, sets.clone(), Epoch(1), rng.bits(), Nanos(clock.0)),
-            voter: LeaseVoter::new(id(at), Epoch(1), all.clone(), sets),
-            appended: log.len(),
-            is_cut_off: false,
-        }
-    });
-    let nodes = nodes.collect();
-    let mut world = World {
-        hash: RunHash::default(),
-        findings: findings.clone(),
-        times,
-        real: Nanos(0),
-        nodes,
-        committed: log.len(),
-        log,
-        epoch: Epoch(1),
-        messages: BTreeMap::new(),
-        sent: 0,
-        proofs: Vec::new(),
-        ended: BTreeSet::new(),
-        is_calm: false,
-        rng,
-    };
+pub fn run(rng: Rng, findings: &Findings) -> RunHash {
+    let mut world = World::new(rng, findings);
+    let mut turns = Nanos(0);
     for _ in 0..STEPS {
+        if world.real >= turns {
+            world.turn(!world.is_fair);
+            let most = if world.is_fair { 20 } else { 10 };
+            turns = world.real.after(Nanos(world.rng.between(3, most) * LEASE_MAX.0));
+        }
         world.disturb();
         world.step();
         if findings.any() {
@@ -134,17 +101,113 @@ fn id(at: usize) -> Uuid {
     Uuid(at as u128 + 1)
 }
 
-/// One to all of the nodes.
-fn some(count: usize, rng: &mut Rng) -> BTreeSet<Uuid> {
+fn at(node: Uuid) -> usize {
+    (node.0 - 1) as usize
+}
+
+/// Some of the nodes, so many at least.
+fn some(count: usize, least: usize, rng: &mut Rng) -> BTreeSet<Uuid> {
     let mut all: Vec<usize> = (0..count).collect();
     rng.shuffle(&mut all);
-    let many = rng.between(1, count as u64) as usize;
+    let many = rng.between(least as u64, count as u64) as usize;
     all.into_iter().take(many).map(id).collect()
 }
 
 impl World {
+    fn new(mut rng: Rng, findings: &Findings) -> World {
+        let times = LeaseTimes {
+            lease: Nanos(rng.between(LEASE_MIN.0, LEASE_MAX.0)),
+            drift_ppm: rng.between(0, 80_000) as u32,
+            ..LeaseTimes::default()
+        };
+        let count = rng.between(3, 6) as usize;
+        let broken = rng.one_in(3).then(|| rng.index(count));
+        // Two clocks that differ do not tell which of them is broken.
+        let voters_min = if broken.is_some() { 3 } else { 1 };
+        let position = |index| LogPosition { term: 1, index };
+        let first = AgreedMembership {
+            epoch: Epoch(1),
+            members: (0..count).map(|at| (id(at), Epoch(1))).collect(),
+            voters: VoterSets::uniform(position(1), some(count, voters_min, &mut rng)),
+            lease: times.lease,
+        };
+        let members = MembershipChange::Members {
+            epoch: first.epoch,
+            members: first.members.clone(),
+        };
+        let voters = MembershipChange::Voters(first.voters.clone());
+        let entries: Vec<Entry> = vec![(1, Some(members)), (1, Some(voters))];
+        let nodes = (0..count).map(|at| {
+            let clock = NodeClock::new(
+                rng.below(1 << 40),
+                1_000_000 + rng.between(0, times.drift_ppm.into()),
+            );
+            let (now, boot) = (clock.now(Nanos(0)), Uuid(rng.bits().into()));
+            let mut node = Node {
+                id: id(at),
+                run: Incarnation(0),
+                boot,
+                clock,
+                side: 0,
+                is_up: true,
+                log: Replica::new(entries.clone(), count),
+                agreed: first.clone(),
+                applied: entries.len(),
+                voter: LeaseVoter::new(id(at), Incarnation(0), boot, first.clone()),
+                holder: LeaseHolder::new(times, first.voters.clone(), Epoch(1), 0, now),
+                ended: EndedLeases::new(times.lease, times.lease, times.drift_ppm, now),
+                started: Nanos(0),
+                shows_clock: now,
+            };
+            node.start(&first, times, Nanos(0), &mut rng);
+            node
+        });
+        World {
+            hash: RunHash::default(),
+            findings: findings.clone(),
+            times,
+            real: Nanos(0),
+            nodes: nodes.collect(),
+            first,
+            chosen: entries,
+            voters_min,
+            broken,
+            was_broken: None,
+            messages: BTreeMap::new(),
+            sent: 0,
+            starts: Vec::new(),
+            evicted: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            member_since: vec![Nanos(0); count],
+            is_fair: true,
+            fair_since: Nanos(0),
+            rests_until: Nanos(0),
+            looked: 0,
+            rng,
+        }
+    }
+
+    /// Fair times begin or end.
+    fn turn(&mut self, is_fair: bool) {
+        (self.is_fair, self.fair_since) = (is_fair, self.real);
+        if is_fair {
+            self.nodes.iter_mut().for_each(|node| node.side = 0);
+            self.rests_until = self.real;
+        }
+    }
+
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        let (from, to) = (&self.nodes[from], &self.nodes[to]);
+        from.is_up && to.is_up && (from.id == to.id || self.is_fair || from.side == to.side)
+    }
+
     fn step(&mut self) {
-        self.real = self.real.after(Nanos::from_micros(self.rng.between(50, 4000)));
+        let us = match self.is_fair {
+            true => self.rng.between(50, LEASE_MIN.0 / 1000 / 40),
+            false => self.rng.between(50, 4000),
+        };
+        self.real = self.real.after(Nanos::from_micros(us));
+        self.start_again();
         while let Some(first) = self.messages.first_entry()
             && first.key().0 <= self.real
         {
@@ -152,34 +215,74 @@ impl World {
             self.arrives(message);
         }
         for from in 0..self.nodes.len() {
-            let now = self.nodes[from].now(self.real);
-            if let Some(question) = self.nodes[from].holder.ask(now) {
-                self.asks(from, &question);
+            self.ask(from);
+        }
+        for leader in 0..self.nodes.len() {
+            if self.nodes[leader].is_up && self.nodes[leader].log.is_leader {
+                self.lead(leader);
             }
         }
-        self.replicate();
-        self.prove();
         self.check();
     }
 
-    fn asks(&mut self, from: usize, question: &LeaseQuestion) {
-        for voter in &question.voters {
-            let to = (voter.0 - 1) as usize;
-            let question = question.question;
-            self.send(from, to, Message::Question { from, to, question });
+    fn start_again(&mut self) {
+        let real = self.real;
+        for (_, node) in self.starts.extract_if(.., |(when, _)| *when <= real) {
+            self.nodes[node].start(&self.first, self.times, real, &mut self.rng);
         }
     }
 
+    fn ask(&mut self, from: usize) {
+        let (real, node) = (self.real, &mut self.nodes[from]);
+        if !node.is_up {
+            return;
+        }
+        let now = node.now(real);
+        if let Some(LeaseQuestion { question, voters }) = node.holder.ask(now) {
+            for to in voters.into_iter().map(at) {
+                self.send(from, to, Message::Question { from, to, question });
+            }
+        }
+        let node = &mut self.nodes[from];
+        if now >= node.shows_clock {
+            node.shows_clock = now.after(Nanos(LEASE_MIN.0 / 4));
+            let reading = node.reading(real);
+            for to in 0..self.nodes.len() {
+                self.send(from, to, Message::Clock { to, reading });
+            }
+        }
+    }
+
+    /// A leader sends what there is to some.
+    fn lead(&mut self, leader: usize) {
+        for to in 0..self.nodes.len() {
+            let does = match self.is_fair {
+                true => self.rng.one_in(2),
+                false => self.rng.one_in(8),
+            };
+            // Who has no vote any more may hear of it late or never.
+            let counts = self.nodes[leader].log.voters().contains(id(to));
+            if does && (counts || self.is_fair || self.rng.one_in(4)) {
+                let most = if self.is_fair {
+                    usize::MAX
+                } else {
+                    self.rng.between(1, 3) as usize
+                };
+                self.replicate(leader, to, most);
+            }
+        }
+        self.finish_change(leader);
+    }
+
     fn send(&mut self, from: usize, to: usize, message: Message) {
-        let is_cut = from != to && (self.nodes[from].is_cut_off || self.nodes[to].is_cut_off);
-        if !self.is_calm && (is_cut || self.rng.one_in(5)) {
+        if !self.reaches(from, to) || !self.is_fair && self.rng.one_in(5) {
             return;
         }
         let lease_us = self.times.lease.0 / 1000;
         // Now and then as late as can be told.
         let us = match self.rng.below(10) {
-            0 if !self.is_calm => self.rng.between(0, 2 * lease_us),
-            _ => self.rng.between(10, lease_us / 20),
+            0 if !self.is_fair => self.rng.between(0, 2 * lease_us),
+            _ => self.rng.between(10, LEASE_MIN.0 / 1000 / 20),
         };
         self.sent += 1;
         let at = self.real.after(Nanos::from_micros(us));
@@ -187,177 +290,55 @@ impl World {
     }
 
     fn arrives(&mut self, message: Message) {
+        let (Message::Question { to, .. } | Message::Answer { to, .. } | Message::Clock { to, .. }) = message;
+        let now = self.nodes[to].now(self.real);
+        if !self.nodes[to].is_up {
+            return;
+        }
         match message {
-            Message::Question { from, to, question } => {
-                let node = &self.nodes[to];
-                let answer = node.voter.ask(self.nodes[from].id, question, node.now(self.real));
-                self.hash.add([from as u64, to as u64, u64::from(answer.is_ok())]);
-                if let Ok(word) = answer {
-                    self.send(to, from, Message::Word { to: from, word });
-                }
+            Message::Question { from, question, .. } => {
+                let answer = self.nodes[to].voter.ask(id(from), question, now);
+                self.hash
+                    .add([from as u64, to as u64, u64::from(answer.word.is_ok())]);
+                self.send(to, from, Message::Answer { to: from, answer });
             }
-            Message::Word { to, word } => {
-                let now = self.nodes[to].now(self.real);
-                self.nodes[to].holder.given(&word, now);
-            }
+            Message::Answer { answer, .. } => self.nodes[to].holder.answered(&answer, now),
+            Message::Clock { reading, .. } => self.nodes[to].holder.clock_heard(&reading, now),
         }
-    }
-
-    /// The voters that count for an entry.
-    fn voters_at(&self, index: usize) -> &VoterSets {
-        let voters = |entry: &Entry| matches!(entry, Entry::Voters(_));
-        let at = self.log[..=index].iter().rposition(voters).unwrap_or(0);
-        match &self.log[at] {
-            Entry::Voters(sets) => sets,
-            Entry::Members(..) => unreachable!("the log begins with voters"),
-        }
-    }
-
-    /// Entries come to nodes, in order; a majority commits them.
-    fn replicate(&mut self) {
-        let current = self.voters_at(self.log.len() - 1).all();
-        for node in &mut self.nodes {
-            let hears = self.is_calm || !node.is_cut_off && self.rng.one_in(6);
-            // Who has no vote any more may hear of it late or never.
-            if !hears || !(current.contains(&node.id) || self.is_calm || self.rng.one_in(20)) {
-                continue;
-            }
-            let Some(entry) = self.log.get(node.appended) else {
-                continue;
-            };
-            node.appended += 1;
-            match entry {
-                Entry::Members(epoch, members) => {
-                    node.voter.members_are(*epoch, members.clone());
-                    if let Some(since) = members.get(&node.id) {
-                        node.holder.member_since_is(*since);
-                    }
-                }
-                Entry::Voters(sets) => {
-                    node.voter.voters_are(sets.clone());
-                    node.holder.voters_are(sets.clone());
-                }
-            }
-        }
-        while self.committed < self.log.len() {
-            let has = |voter: Uuid| self.nodes[(voter.0 - 1) as usize].appended > self.committed;
-            if !self.voters_at(self.committed).has_majority(has) {
-                break;
-            }
-            let entry = self.log[self.committed].clone();
-            self.committed += 1;
-            self.is_committed(&entry);
-        }
-    }
-
-    /// Somebody sees that an entry is committed, and counts from then.
-    fn is_committed(&mut self, entry: &Entry) {
-        match entry {
-            Entry::Voters(_) => {}
-            Entry::Members(_, members) => {
-                for node in 0..self.nodes.len() {
-                    if members.contains_key(&id(node)) {
-                        self.ended.remove(&node);
-                        self.proofs.retain(|proof| proof.node != node);
-                    } else if !self.ended.contains(&node)
-                        && self.proofs.iter().all(|proof| proof.node != node)
-                    {
-                        let by = self.rng.index(self.nodes.len());
-                        let at = self.nodes[by].now(self.real).after(self.times.ended_after());
-                        self.proofs.push(Proof { node, by, at });
-                    }
-                }
-            }
-        }
-    }
-
-    fn prove(&mut self) {
-        let (nodes, real) = (&self.nodes, self.real);
-        let is_due = |proof: &Proof| nodes[proof.by].now(real) >= proof.at;
-        let (due, later): (Vec<Proof>, Vec<Proof>) = self.proofs.iter().copied().partition(is_due);
-        self.proofs = later;
-        self.ended.extend(due.iter().map(|proof| proof.node));
-    }
-
-    fn check(&mut self) {
-        for &node in &self.ended {
-            let at = &self.nodes[node];
-            if at.holder.holds(at.now(self.real)) {
-                let what = format!(
-                    "node {node} holds a lease that was proved to have ended: {:?}",
-                    at.holder
-                );
-                self.findings.add(Invariant::MinorityStops, self.real, what);
-            }
-        }
-    }
-
-    /// Something happens to a node, or is to be agreed on.
-    fn disturb(&mut self) {
-        if !self.rng.one_in(25) {
-            return;
-        }
-        let count = self.nodes.len();
-        let node = self.rng.index(count);
-        match self.rng.below(4) {
-            0 => self.nodes[node].is_cut_off = self.rng.one_in(2),
-            1 | 2 => self.change_members(node),
-            _ => {
-                let wanted = some(count, &mut self.rng);
-                self.change_voters(wanted);
-            }
-        }
-    }
-
-    /// A node is evicted or taken back.
-    fn change_members(&mut self, node: usize) {
-        let members = |entry: &Entry| match entry {
-            Entry::Members(_, members) => Some(members.clone()),
-            Entry::Voters(_) => None,
-        };
-        let mut now = self.log.iter().rev().find_map(members).unwrap_or_default();
-        self.epoch = self.epoch.next();
-        if now.remove(&id(node)).is_none() {
-            now.insert(id(node), self.epoch);
-        }
-        self.log.push(Entry::Members(self.epoch, now));
-    }
-
-    /// The next step of a change of voters, once the one before is agreed on.
-    fn change_voters(&mut self, wanted: BTreeSet<Uuid>) {
-        if self.committed < self.log.len() {
-            return;
-        }
-        let index = self.log.len() as u64;
-        let now = self.voters_at(self.log.len() - 1).clone();
-        let next = match now.after() {
-            Some(after) => VoterSets::uniform(index, after.clone()),
-            None => VoterSets::joint(index, now.all(), wanted),
-        };
-        self.log.push(Entry::Voters(next));
     }
 
     /// The faults stop: members have leases, others have none.
     fn calm(&mut self) {
-        self.is_calm = true;
-        let until = self
-            .real
-            .after(Nanos(4 * self.times.lease.0 + self.times.ended_after().0));
-        while self.real < until {
+        self.turn(true);
+        self.rests_until = Nanos(u64::MAX);
+        let real = self.real;
+        if let Some(broken) = self.broken {
+            // A whole long time with a clock that is well, and it is trusted again; the machine boots, and it is at once.
+            let node = &mut self.nodes[broken];
+            node.clock.booted(real, 1 << 33);
+            node.boot = Uuid(self.rng.bits().into());
+            if node.is_up {
+                node.start(&self.first, self.times, real, &mut self.rng);
+                node.log.is_leader = false;
+            }
+            self.broken = None;
+            self.was_broken = None;
+        }
+        let until = self.real.after(Nanos(12 * LEASE_MAX.0));
+        while self.real < until && !self.findings.any() {
+            self.disturb();
             self.step();
         }
-        let last = self.log.iter().rev().find_map(|entry| match entry {
-            Entry::Members(_, members) => Some(members),
-            Entry::Voters(_) => None,
-        });
         for (at, node) in self.nodes.iter().enumerate() {
-            let is_member = last.is_some_and(|members| members.contains_key(&node.id));
+            let last = &self.nodes[self.leader().unwrap_or(0)].agreed.members;
+            let is_member = last.contains_key(&node.id);
             let holds = node.holder.holds(node.now(self.real));
-            if holds != is_member {
+            if holds != is_member || !self.is_settled() {
                 let what =
                     format!("node {at}: member {is_member}, lease {holds}, long after the faults: {node:?}");
-                self.findings.add(Invariant::MinorityStops, self.real, what);
+                self.findings.add(Invariant::Heals, self.real, what);
             }
         }
+        self.hash.add([self.looked]);
     }
 }
