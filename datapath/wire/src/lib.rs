@@ -63,9 +63,9 @@
 //! - No content of a disk leads to a panic, nor to an allocation above the table's fixed size.
 //!
 //! Between nodes: a frame is a header of 64 bytes, whose checksum is looked at before any of its fields, and a payload of up
-//! to 1 MiB with a checksum of its own ([`frame`]); a link begins with a greeting ([`hello`]); a block request and its answer are in the
-//! header's last 22 bytes ([`forwarded`]). A header that is damaged says
-//! nothing of where the next one begins, so that its link has to be made anew.
+//! to 1 MiB with a checksum of its own ([`frame`]); a link begins with a greeting ([`hello`]); a block request and its answer
+//! are in the header's last 22 bytes ([`forwarded`]). A header that is damaged says nothing of where the next one begins, so
+//! that its link has to be made anew. Beside them go heartbeats ([`heartbeat`]).
 //!
 //! Start reading at [`sector`], then [`superblock`], [`extent`], [`encode`] and [`decode`]. [`signature`] knows what
 //! others write on disks.
@@ -79,6 +79,7 @@ pub mod extent;
 pub mod forwarded;
 pub mod frame;
 pub mod geometry;
+pub mod heartbeat;
 pub mod hello;
 pub mod label;
 pub mod lineage;
@@ -102,6 +103,10 @@ pub use frame::{
 pub use geometry::{
     AREA_SECTORS, DATA_START_LEAST, DATA_START_MOST, DATA_START_ROOMY, Geometry, GeometryError,
     ROOMY_SECTORS_MIN,
+};
+pub use heartbeat::{
+    HEARING_PLACES_MAX, HEARING_ROW_BYTES, HEARTBEAT_BYTES_MAX, HEARTBEAT_HEAD_BYTES, HEARTBEAT_VERSION,
+    HearingRow, Heartbeat, HeartbeatError,
 };
 pub use hello::{HELLO_BYTES, Hello, HelloError, LinkRefusal, REFUSAL_BYTES};
 pub use label::{LABEL_BYTES_MAX, Label, LabelError};

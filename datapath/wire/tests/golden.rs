@@ -7,8 +7,8 @@ mod disk;
 
 use disk::{DISK_SECTORS, extents, superblock};
 use palisade_wire::{
-    DATA_START_ROOMY, FrameHeader, FrameKind, HELLO_BYTES, Hello, Lineage, LinkRefusal, ROOMY_SECTORS_MIN,
-    Superblock, format, update,
+    DATA_START_ROOMY, FrameHeader, FrameKind, HELLO_BYTES, HearingRow, Heartbeat, Hello, Lineage,
+    LinkRefusal, ROOMY_SECTORS_MIN, Superblock, format, update,
 };
 use palisade_words::{
     Ancestor, Epoch, FeatureLevel, Generation, Incarnation, LineageId, LinkIndex, ReactorIndex, StreamIndex,
@@ -175,4 +175,28 @@ fn what_nodes_say_to_each_other_is_as_in_the_golden_files() {
         "refusal.bin",
         &LinkRefusal::Version { least: 1, latest: 2 }.encode(),
     );
+}
+
+#[test]
+fn a_heartbeat_is_as_in_the_golden_file() {
+    let row = |place: u8, is_settled| HearingRow {
+        place,
+        is_settled,
+        incarnation: Incarnation(0x30 + u64::from(place)),
+        sequence: 0x40 + u64::from(place),
+        heard: 0b1011,
+    };
+    let heartbeat = Heartbeat {
+        link: LinkIndex(1),
+        epoch: Epoch(7),
+        node: Uuid(0x22 << 64 | 2),
+        boot: Uuid(0x44 << 64 | 4),
+        incarnation: Incarnation(5),
+        nonce: 0x0102_0304_0506_0708,
+        sequence: 9,
+        sent_ns: 1_000_000_007,
+        echo: Some((10, 11)),
+        rows: vec![row(0, true), row(1, false), row(63, true)],
+    };
+    compare("heartbeat.bin", &heartbeat.encode());
 }
