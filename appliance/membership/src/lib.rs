@@ -2,7 +2,8 @@
 //!
 //! Storey 1. A node that cannot prove that it is a member completes no write on a disk that another node reaches (invariant 5),
 //! and those who have given it up know when that is so. This crate holds the machines of that proof, the [`LeaseHolder`], the
-//! [`LeaseVoter`] and, for who waits, [`EndedLeases`]; and the times by which they go ([`LeaseTimes`]).
+//! [`LeaseVoter`] and, for who waits, [`EndedLeases`]; the [`Sensor`], that finds who is to be given up; and the times by which all of
+//! them go ([`LeaseTimes`]).
 //!
 //! It must never know Raft, sockets or disks: it is told what a voter has put into its log, what time it is and what has
 //! come, and says what is to be asked and answered. Who is a member is decided elsewhere, by agreement.
@@ -51,15 +52,19 @@
 //! - The leader is needed for nothing: a lease lasts as long as a majority of voters answers, also while voters change.
 //! - A clock that does not keep the bound is found by those of others within a lease, and ends its node's lease; a good one stays good.
 //!
-//! Start reading at [`times`], then [`holder`] and [`voter`].
+//! - Nobody is proposed for eviction who hears and is heard by all, over one link at least; and all who stay together propose the same.
+//!
+//! Start reading at [`times`], then [`holder`] and [`voter`], and for who is there at [`sensor`].
 
 #![forbid(unsafe_code)]
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
+mod clique;
 pub mod clock_watch;
 pub mod ended;
 pub mod holder;
 pub mod log_change;
+pub mod sensor;
 pub mod times;
 pub mod voter;
 pub mod voter_sets;
@@ -68,6 +73,7 @@ pub use clock_watch::{ClockRate, ClockReading, ClockWatch};
 pub use ended::EndedLeases;
 pub use holder::{LeaseHolder, LeaseQuestion};
 pub use log_change::{AgreedMembership, LogPosition, MembershipChange};
+pub use sensor::{Evict, HeartbeatRefusal, Limp, PeerState, SensedMembers, Sensor, SensorIdentity};
 pub use times::{LeaseTimes, LeaseTimesError};
 pub use voter::{LeaseAnswer, LeaseRefusal, LeaseVoter, LeaseWord, NotedEntry};
 pub use voter_sets::VoterSets;

@@ -1,7 +1,8 @@
 //! By which times a cluster goes from "it does not answer" to "it has stopped": one formula in one place.
 //!
 //! ```text
-//!   detection          the eviction is proposed, and committed
+//!   detection          of it: 4 heartbeats without a sign of life, 2 until all know that, 2 without a change of mind,
+//!                      and what is left until the eviction is committed
 //!   + lease x (1 + drift)   the evicted node's lease has ended, by everybody's clock
 //!   + drain            what it had submitted has landed, or is refused by the disk
 //!   < 2 s              the longest pause that a guest should see
@@ -14,6 +15,24 @@ pub const PAUSE_MAX: Nanos = Nanos::from_secs(2);
 
 /// How often a holder asks while its lease lasts: so many questions may be lost one after the other.
 pub const QUESTIONS_PER_LEASE: u64 = 4;
+
+/// Heartbeats in the time of detection.
+pub const HEARTBEATS_PER_DETECTION: u64 = 12;
+
+/// After so many heartbeats without a sign of life a node is silent: three that were missed one after another (F17), and the
+/// way of the fourth.
+const HEARTBEATS_SILENT: u64 = 4;
+
+/// Until what one node knows has come to all: by way of one that both hear.
+const HEARTBEATS_SPREAD: u64 = 2;
+
+/// For so long all must stay as it is before an eviction is proposed: nodes do not learn the same at the same moment.
+const HEARTBEATS_HELD: u64 = 2;
+
+// A quarter is left for agreement on it.
+const _: () = assert!(
+    (HEARTBEATS_SILENT + HEARTBEATS_SPREAD + HEARTBEATS_HELD + 1) * 4 <= HEARTBEATS_PER_DETECTION * 3
+);
 
 /// The times of a cluster, the same on all nodes. On CLOCK_BOOTTIME, which goes on while a machine is suspended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +84,12 @@ pub enum LeaseTimesError {
         /// As configured.
         lease: Nanos,
     },
+    /// Heartbeats that come faster than a node can be expected to look at them.
+    #[error("a detection of {} us is too short: heartbeats would go out more often than once in a millisecond", .detection.0 / 1000)]
+    DetectionTooShort {
+        /// As configured.
+        detection: Nanos,
+    },
     /// Clocks that differ so much are broken.
     #[error("clocks that differ by {drift_ppm} millionths are broken: at most 100000 can be allowed for")]
     Drift {
@@ -87,6 +112,11 @@ impl LeaseTimes {
         if self.ask_every() < Nanos::from_millis(1) {
             return Err(LeaseTimesError::TooShort { lease: self.lease });
         }
+        if self.heartbeat_every() < Nanos::from_millis(1) {
+            return Err(LeaseTimesError::DetectionTooShort {
+                detection: self.detection,
+            });
+        }
         let lease = self.ended_after();
         let sum = self.detection.after(lease).after(self.drain);
         match sum < PAUSE_MAX {
@@ -104,6 +134,27 @@ impl LeaseTimes {
     /// has seen it.
     pub fn ended_after(&self) -> Nanos {
         with_drift(self.lease, self.drift_ppm)
+    }
+
+    /// After how long a node tells the others again that it lives.
+    pub fn heartbeat_every(&self) -> Nanos {
+        Nanos(self.detection.0 / HEARTBEATS_PER_DETECTION)
+    }
+
+    /// After how long without a sign of life a node is silent.
+    pub fn silent_after(&self) -> Nanos {
+        Nanos(self.heartbeat_every().0 * HEARTBEATS_SILENT)
+    }
+
+    /// For how long the same eviction must seem right before it is proposed.
+    pub fn held_for(&self) -> Nanos {
+        Nanos(self.heartbeat_every().0 * HEARTBEATS_HELD)
+    }
+
+    /// From the last sign of life until the eviction is proposed by all who keep a majority.
+    pub fn proposed_within(&self) -> Nanos {
+        let heartbeats = HEARTBEATS_SILENT + HEARTBEATS_SPREAD + HEARTBEATS_HELD + 1;
+        Nanos(self.heartbeat_every().0 * heartbeats)
     }
 
     /// After how long a holder asks again.
@@ -125,6 +176,15 @@ mod tests {
     #[test]
     fn the_default_times_are_of_use() {
         assert_eq!(LeaseTimes::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn an_eviction_is_proposed_when_a_quarter_of_the_detection_is_left() {
+        let times = LeaseTimes::default();
+        assert_eq!(times.heartbeat_every(), Nanos::from_millis(75));
+        assert_eq!(times.silent_after(), Nanos::from_millis(300));
+        assert_eq!(times.held_for(), Nanos::from_millis(150));
+        assert_eq!(times.proposed_within(), Nanos::from_millis(675));
     }
 
     #[test]
@@ -172,6 +232,12 @@ mod tests {
                 .contains("3999 us")
         );
         assert_eq!(with(|times| times.lease = Nanos(4_000_000)), Ok(()));
+        assert!(
+            with(|times| times.detection = Nanos(11_999_999))
+                .unwrap_err()
+                .contains("11999 us")
+        );
+        assert_eq!(with(|times| times.detection = Nanos(12_000_000)), Ok(()));
         assert!(
             with(|times| times.drift_ppm = 100_001)
                 .unwrap_err()

@@ -288,7 +288,7 @@ mod tests {
     fn heartbeat(places: &[u8]) -> Heartbeat {
         let row = |place: &u8| HearingRow {
             place: *place,
-            is_settled: place % 2 == 0,
+            is_settled: place.is_multiple_of(2),
             incarnation: Incarnation(3),
             sequence: 4,
             heard: 1 << place,

@@ -20,7 +20,7 @@
 //! ```
 //!
 //! What is checked, by number of the house's invariants: 1 in [`door`], [`ring_door`] and [`guest`]; 2 in
-//! [`history`] and [`backup`]; 4 and 13 in [`links`]; 5 in [`leases`]; 6 and 7 in [`moves`], [`remap`] and [`mappings`]; 10 in [`operator`],
+//! [`history`] and [`backup`]; 4 and 13 in [`links`]; 5 in [`leases`] and [`sensing`]; 6 and 7 in [`moves`], [`remap`] and [`mappings`]; 10 in [`operator`],
 //! [`superblock`] and [`raft`], which also checks 13; 15 in [`lineage`]; 11 and 12 in [`verify`]; 14 in [`memory`],
 //! [`guest`] and [`hostile`]; and that a turn does not
 //! allocate, in [`daemon`].
@@ -59,6 +59,7 @@ pub mod remap;
 pub mod ring_door;
 pub mod rng;
 pub mod scenario;
+pub mod sensing;
 pub mod source;
 pub mod stamp;
 pub mod suite;

@@ -6,7 +6,7 @@ use crate::finding::Findings;
 use crate::guest::Habits;
 use crate::plan::{Break, Chaos, DiskPlan, GuestPlan, Plan};
 use crate::rng::{Rng, RunHash};
-use crate::{backup, leases, lineage, links, operator, raft, superblock};
+use crate::{backup, leases, lineage, links, operator, raft, sensing, superblock};
 use palisade_block::Nanos;
 use palisade_engine::{IdlePolicy, ReactorConfig};
 
@@ -139,8 +139,13 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "leases",
-        about: "members evicted and taken back, voters that change, clocks that differ: who was given up has stopped (invariant 5)",
+        about: "members, voters and leases that change, starts, clocks that break: who was given up has stopped, and no other (invariant 5)",
         run: Run::Alone(|rng, _, findings| leases::run(rng, findings)),
+    },
+    Scenario {
+        name: "sensing",
+        about: "nodes and links that die, stop, flap and are slow: one eviction is proposed by all who stay, and in time",
+        run: Run::Alone(|rng, _, findings| sensing::run(rng, findings)),
     },
     Scenario {
         name: "scarce",

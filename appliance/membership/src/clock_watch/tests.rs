@@ -26,6 +26,7 @@ struct Bench {
     /// True time, one's own, those of the others, in ns.
     clocks: [u64; 5],
     rates: [u64; 4],
+    boot: u128,
 }
 
 impl Bench {
@@ -34,6 +35,7 @@ impl Bench {
             watch: ClockWatch::new(1000, LEASE),
             clocks: [0, 5 * MS, 77, 12_345, 999 * MS],
             rates,
+            boot: 5,
         }
     }
 
@@ -51,7 +53,7 @@ impl Bench {
             let asked = Nanos(self.clocks[1]);
             self.pass(MS / 2);
             let readings: Vec<ClockReading> = (1..=3)
-                .map(|voter| reading(voter, 5, self.clocks[voter as usize + 1]))
+                .map(|voter| reading(voter, self.boot, self.clocks[voter as usize + 1]))
                 .collect();
             self.pass(MS / 2);
             let now = Nanos(self.clocks[1]);
@@ -133,6 +135,18 @@ fn what_was_found_stands_until_whole_windows_have_shown_better() {
     let mut other = bench.watch.clone();
     other.heard(&reading(1, 5, 0), Nanos(0), &two);
     assert_eq!(other.rate(), ClockRate::Off);
+    assert_eq!(bench.run(20_000), ClockRate::Kept);
+}
+
+/// Machines that have booted show nothing against a clock that was broken, and for it only what a whole long window shows.
+#[test]
+fn a_broken_clock_is_not_trusted_because_all_others_have_booted() {
+    let mut bench = Bench::new([1_000_000; 4]);
+    bench.run(10_000);
+    bench.clocks[1] += 300 * MS;
+    assert_eq!(bench.run(1000), ClockRate::Off);
+    bench.boot = 6;
+    assert_eq!(bench.run(590_000), ClockRate::Off);
     assert_eq!(bench.run(20_000), ClockRate::Kept);
 }
 
