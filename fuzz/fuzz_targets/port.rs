@@ -12,9 +12,10 @@ use palisade_port::{
     BufferIndex, Completes, Completion, Ends, Landed, Landing, MessageAnswer, Payload, PortEffect,
     PortMessage, PortSession, SessionPhase, SessionSettings,
 };
-use palisade_wire::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, HELLO_BYTES, Hello, LinkRefusal};
+use palisade_wire::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, HELLO_BYTES, Hello, LinkRefusal, StartNumber};
 use palisade_words::{Epoch, FeatureLevel, Incarnation, LinkIndex, ReactorIndex, StreamIndex, Uuid};
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 fuzz_target!(|data: &[u8]| {
     let mut bytes = Bytes(data);
@@ -43,12 +44,17 @@ impl<'a> Bytes<'a> {
     }
 }
 
+fn start(drawn: u8) -> StartNumber {
+    StartNumber::new(u64::from(drawn)).unwrap_or(StartNumber(NonZeroU64::MIN))
+}
+
 fn ends(node: u128, peer: u128, incarnation: u64) -> Ends {
     Ends {
         cluster: Uuid(1),
         node: Uuid(node),
         peer: Uuid(peer),
         incarnation: Incarnation(incarnation),
+        start: start(1),
         feature_level: FeatureLevel(0),
         asking_reactor: ReactorIndex(0),
         serving_reactor: ReactorIndex(0),
@@ -154,7 +160,9 @@ impl World {
                 node: Uuid(3),
                 peer: Uuid(2),
                 incarnation: Incarnation(1 + u64::from(choice >> 6)),
+                start: start(1 + choice / 8 % 2 * (choice & 1)),
                 peer_incarnation: None,
+                peer_start: None,
                 feature_level: FeatureLevel(0),
                 epoch: Epoch(0),
                 round: u32::from(bytes.next()) % 4,

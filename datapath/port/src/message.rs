@@ -136,6 +136,8 @@ pub enum CutCause {
     Violation(Violation),
     /// The other end has refused us.
     RefusedByPeer(LinkRefusal),
+    /// Whoever answers at the other end is refused by us.
+    Refused(LinkRefusal),
 }
 
 /// What no program of ours does.

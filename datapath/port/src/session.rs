@@ -21,7 +21,7 @@
 mod arrivals;
 mod reset;
 
-use crate::greeting::Ends;
+use crate::greeting::{Ends, GreetingRun};
 use crate::inbox::Inbox;
 use crate::links::{LinkState, Links, Overdue};
 use crate::message::{
@@ -52,6 +52,8 @@ pub struct Counters {
     pub resets: u64,
     /// Links cut because the other end did what no program of ours does.
     pub violations: u64,
+    /// Links refused, by either end, because two machines speak as one run of one node.
+    pub clones: u64,
     /// Messages whose clients were told that they are sent, and which were lost then.
     pub lost_after_sent: u64,
 }
@@ -87,7 +89,8 @@ pub struct PortSession {
     /// Close is to be said when everything is done.
     is_closing: bool,
     epoch: Epoch,
-    peer_incarnation: Option<Incarnation>,
+    /// The run that the session is with, or was with last.
+    peer_run: Option<GreetingRun>,
     /// Which run of the other end takes how many messages of one stream at once.
     peer_window: Option<(Incarnation, u16)>,
     links: Links,
@@ -140,7 +143,7 @@ impl PortSession {
             keeps: false,
             is_closing: false,
             epoch: Epoch(0),
-            peer_incarnation: None,
+            peer_run: None,
             peer_window: None,
             links: Links::new(settings.links, now),
             outbox: Outbox::new(&settings),
@@ -158,6 +161,11 @@ impl PortSession {
     /// What it has met.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The run of the other node that the session is with, or was with last.
+    pub fn peer_incarnation(&self) -> Option<Incarnation> {
+        self.peer_run.map(|run| run.incarnation)
     }
 
     /// How far a link is; `None` when there is none of that number.

@@ -6,13 +6,16 @@
 //!  64  feature level u64        72  epoch u64
 //!  80  round u32                84  link u8    85  least version u8    86  latest version u8    87  zero
 //!  88  asking reactor u16       90  serving reactor u16
-//!  92  streams u16              94  window u16 (messages of one stream at once that are taken)      96 ... 127 zero
+//!  92  streams u16              94  window u16 (messages of one stream at once that are taken)
+//!  96  start number u64        104  the peer's start number u64, 0 when it knows of none         112 ... 127 zero
 //! ```
 //!
 //! Little-endian. A session is named by both nodes, the incarnation of each, and the pair of reactors; its links by their
-//! numbers. The addresses are not in it: a node whose addresses have changed is the same node.
+//! numbers. The addresses are not in it: a node whose addresses have changed is the same node. Node and incarnation are copied
+//! when a machine is; the start number is not, since each start draws its own.
 
 use palisade_words::{Epoch, FeatureLevel, Incarnation, LinkIndex, ReactorIndex, Uuid};
+use std::num::NonZeroU64;
 use zerocopy::byteorder::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
 
@@ -21,6 +24,21 @@ pub const HELLO_BYTES: usize = 128;
 
 /// Bytes of a refusal.
 pub const REFUSAL_BYTES: usize = 32;
+
+/// A number drawn at random whenever a node's program starts. Two machines with one identity, both in the run that was copied,
+/// differ in it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StartNumber(pub NonZeroU64);
+
+impl StartNumber {
+    /// The number drawn; 0 is none, and has to be drawn again.
+    pub const fn new(drawn: u64) -> Option<StartNumber> {
+        match NonZeroU64::new(drawn) {
+            Some(drawn) => Some(StartNumber(drawn)),
+            None => None,
+        }
+    }
+}
 
 /// A greeting, by whoever has made the link and, in answer, by whoever has taken it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,8 +51,12 @@ pub struct Hello {
     pub peer: Uuid,
     /// Which run of the speaking node it is.
     pub incarnation: Incarnation,
+    /// What that run has drawn at its start.
+    pub start: StartNumber,
     /// Which run of the other node the session is with; `None` while it has been with none.
     pub peer_incarnation: Option<Incarnation>,
+    /// What that run has drawn.
+    pub peer_start: Option<StartNumber>,
     /// What the speaker can.
     pub feature_level: FeatureLevel,
     /// The membership that the speaker knows.
@@ -82,12 +104,14 @@ struct RawHello {
     serving_reactor: U16,
     streams: U16,
     window: U16,
-    rest: [u8; 32],
+    start: U64,
+    peer_start: U64,
+    rest: [u8; 16],
 }
 
 const _: () = assert!(size_of::<RawHello>() == HELLO_BYTES);
 const _: () = assert!(std::mem::offset_of!(RawHello, round) == 80);
-const _: () = assert!(std::mem::offset_of!(RawHello, rest) == 96);
+const _: () = assert!(std::mem::offset_of!(RawHello, start) == 96);
 
 impl Hello {
     /// As the payload of a frame.
@@ -109,7 +133,9 @@ impl Hello {
             serving_reactor: U16::new(self.serving_reactor.0),
             streams: U16::new(self.streams),
             window: U16::new(self.window),
-            rest: [0; 32],
+            start: U64::new(self.start.0.get()),
+            peer_start: U64::new(self.peer_start.map_or(0, |start| start.0.get())),
+            rest: [0; 16],
         })
     }
 
@@ -123,6 +149,9 @@ impl Hello {
         if raw.incarnation.get() == 0 {
             return malformed("incarnation");
         }
+        let Some(start) = StartNumber::new(raw.start.get()) else {
+            return malformed("start");
+        };
         if raw.version_least > raw.version_latest {
             return malformed("versions");
         }
@@ -135,7 +164,9 @@ impl Hello {
             node: Uuid(raw.node.get()),
             peer: Uuid(raw.peer.get()),
             incarnation: Incarnation(raw.incarnation.get()),
+            start,
             peer_incarnation: (peer_incarnation != 0).then_some(Incarnation(peer_incarnation)),
+            peer_start: StartNumber::new(raw.peer_start.get()),
             feature_level: FeatureLevel(raw.feature_level.get()),
             epoch: Epoch(raw.epoch.get()),
             round: raw.round.get(),
@@ -202,6 +233,12 @@ pub enum LinkRefusal {
     /// The link is a second one by its number, and the first one lives.
     #[error("this link is there already")]
     LinkInUse,
+    /// Two machines speak as one run of one node.
+    #[error(
+        "two machines speak as the same run of the same node: one is a copy of the other, and has to be set up as a node of \
+         its own before it is started again"
+    )]
+    Cloned,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
@@ -228,6 +265,7 @@ impl LinkRefusal {
             LinkRefusal::Version { least, latest } => (6, least.into(), latest.into()),
             LinkRefusal::NoSuchPlace => (7, 0, 0),
             LinkRefusal::LinkInUse => (8, 0, 0),
+            LinkRefusal::Cloned => (9, 0, 0),
         }
     }
 
@@ -265,6 +303,7 @@ impl LinkRefusal {
             },
             7 => LinkRefusal::NoSuchPlace,
             8 => LinkRefusal::LinkInUse,
+            9 => LinkRefusal::Cloned,
             _ => return Err(HelloError { field: "refusal" }),
         })
     }
@@ -281,7 +320,9 @@ mod tests {
             node: Uuid(2),
             peer: Uuid(3),
             incarnation: Incarnation(4),
+            start: StartNumber::new(13).unwrap(),
             peer_incarnation: None,
+            peer_start: None,
             feature_level: FeatureLevel(5),
             epoch: Epoch(6),
             round: 7,
@@ -299,6 +340,7 @@ mod tests {
         for peer_incarnation in [None, Some(Incarnation(u64::MAX))] {
             let hello = Hello {
                 peer_incarnation,
+                peer_start: peer_incarnation.and(StartNumber::new(u64::MAX)),
                 ..hello()
             };
             assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
@@ -316,6 +358,9 @@ mod tests {
             with(|hello| hello.incarnation = Incarnation(0)),
             Err("incarnation")
         );
+        let mut without = hello().encode();
+        without[96..104].fill(0);
+        assert_eq!(Hello::decode(&without), Err(HelloError { field: "start" }));
         assert_eq!(with(|hello| hello.versions = (3, 2)), Err("versions"));
         assert_eq!(
             with(|hello| hello.versions = (2, 2)).map(|hello| hello.versions),
@@ -338,6 +383,7 @@ mod tests {
             LinkRefusal::Version { least: 1, latest: 2 },
             LinkRefusal::NoSuchPlace,
             LinkRefusal::LinkInUse,
+            LinkRefusal::Cloned,
         ];
         for (position, refusal) in all.into_iter().enumerate() {
             assert_eq!(usize::from(refusal.numbers().0), position + 1);

@@ -108,7 +108,7 @@ pub use heartbeat::{
     HEARING_PLACES_MAX, HEARING_ROW_BYTES, HEARTBEAT_BYTES_MAX, HEARTBEAT_HEAD_BYTES, HEARTBEAT_VERSION,
     HearingRow, Heartbeat, HeartbeatError,
 };
-pub use hello::{HELLO_BYTES, Hello, HelloError, LinkRefusal, REFUSAL_BYTES};
+pub use hello::{HELLO_BYTES, Hello, HelloError, LinkRefusal, REFUSAL_BYTES, StartNumber};
 pub use label::{LABEL_BYTES_MAX, Label, LabelError};
 pub use lineage::{ANCESTORS_MAX, Kinship, Lineage};
 pub use mend::mend;

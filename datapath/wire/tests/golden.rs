@@ -8,7 +8,7 @@ mod disk;
 use disk::{DISK_SECTORS, extents, superblock};
 use palisade_wire::{
     DATA_START_ROOMY, FrameHeader, FrameKind, HELLO_BYTES, HearingRow, Heartbeat, Hello, Lineage,
-    LinkRefusal, ROOMY_SECTORS_MIN, Superblock, format, update,
+    LinkRefusal, ROOMY_SECTORS_MIN, StartNumber, Superblock, format, update,
 };
 use palisade_words::{
     Ancestor, Epoch, FeatureLevel, Generation, Incarnation, LineageId, LinkIndex, ReactorIndex, StreamIndex,
@@ -159,7 +159,9 @@ fn what_nodes_say_to_each_other_is_as_in_the_golden_files() {
         node: Uuid(0x22 << 64 | 2),
         peer: Uuid(0x33 << 64 | 3),
         incarnation: Incarnation(4),
+        start: StartNumber::new(14).unwrap(),
         peer_incarnation: Some(Incarnation(5)),
+        peer_start: StartNumber::new(15),
         feature_level: FeatureLevel(6),
         epoch: Epoch(7),
         round: 8,

@@ -9,7 +9,7 @@ use palisade_port::{
     SessionPhase, SessionSettings,
 };
 use palisade_sys::counting_allocator::counted;
-use palisade_wire::{FRAME_HEADER_BYTES, FrameKind, Hello};
+use palisade_wire::{FRAME_HEADER_BYTES, FrameKind, Hello, StartNumber};
 use palisade_words::{Epoch, FeatureLevel, Incarnation, LinkIndex, ReactorIndex, StreamIndex, Uuid};
 
 const NOW: Nanos = Nanos::from_millis(1);
@@ -20,6 +20,7 @@ fn ends(node: u128, peer: u128) -> Ends {
         node: Uuid(node),
         peer: Uuid(peer),
         incarnation: Incarnation(1),
+        start: StartNumber::new(node as u64).unwrap(),
         feature_level: FeatureLevel(0),
         asking_reactor: ReactorIndex(0),
         serving_reactor: ReactorIndex(0),

@@ -1,6 +1,7 @@
 //! What comes by the links.
 
 use super::{PortSession, SessionPhase, complete};
+use crate::greeting::{GreetingRun, Standing};
 use crate::inbox::Arrival;
 use crate::links::LinkState;
 use crate::message::{
@@ -32,12 +33,19 @@ impl PortSession {
         now: Nanos,
         effects: &mut Vec<PortEffect>,
     ) -> Result<(), LinkRefusal> {
-        self.ends.judge(hello, &self.settings)?;
-        match self.peer_incarnation {
-            Some(latest) if hello.incarnation < latest => {
-                return Err(LinkRefusal::EarlierIncarnation { latest });
+        let run = GreetingRun::of(hello);
+        let standing = match self.ends.judge(hello, &self.settings) {
+            Ok(()) => run.standing(self.peer_run),
+            Err(LinkRefusal::Cloned) => Standing::Cloned,
+            Err(refusal) => return Err(refusal),
+        };
+        match standing {
+            Standing::Cloned => {
+                self.counters.clones += 1;
+                return Err(LinkRefusal::Cloned);
             }
-            Some(latest) if hello.incarnation > latest => {
+            Standing::Earlier { latest } => return Err(LinkRefusal::EarlierIncarnation { latest }),
+            Standing::Later => {
                 if self.phase == SessionPhase::Up || self.phase == SessionPhase::Resetting {
                     self.sink(DownCause::PeerForgot, CutCause::Down, now, effects);
                 }
@@ -52,7 +60,7 @@ impl PortSession {
                 // Rounds are counted by the run that asks for them.
                 self.forget_rounds();
             }
-            _ => {}
+            Standing::Same => {}
         }
         match self.links.state(link) {
             None => return Err(LinkRefusal::NoSuchPlace),
@@ -67,7 +75,7 @@ impl PortSession {
         if !self.agrees(hello) {
             return Err(LinkRefusal::NoSuchPlace);
         }
-        self.peer_incarnation = Some(hello.incarnation);
+        self.peer_run = Some(run);
         self.links.set(link, LinkState::Up, now);
         self.greet(link, FrameKind::Welcome, effects);
         self.go_on_with_reset(effects);
@@ -79,23 +87,44 @@ impl PortSession {
         if self.links.state(link) != Some(LinkState::Greeting) {
             return self.violation(link, Violation::OutOfPlace, now, effects);
         }
-        let is_mine = hello.link == link && self.ends.judge(hello, &self.settings).is_ok();
-        if !is_mine {
-            return self.violation(link, Violation::OtherSession, now, effects);
+        let run = GreetingRun::of(hello);
+        let standing = match self.ends.judge(hello, &self.settings) {
+            Err(LinkRefusal::Cloned) => Standing::Cloned,
+            Ok(()) if hello.link == link => run.standing(self.peer_run),
+            Ok(()) | Err(_) => return self.violation(link, Violation::OtherSession, now, effects),
+        };
+        match standing {
+            Standing::Cloned => {
+                self.counters.clones += 1;
+                return self.cut(link, CutCause::Refused(LinkRefusal::Cloned), now, effects);
+            }
+            Standing::Earlier { latest } => {
+                let refusal = LinkRefusal::EarlierIncarnation { latest };
+                return self.cut(link, CutCause::Refused(refusal), now, effects);
+            }
+            Standing::Later => {
+                self.peer_run = Some(run);
+                if matches!(self.phase, SessionPhase::Up | SessionPhase::Resetting) {
+                    return self.sink(DownCause::PeerForgot, CutCause::Down, now, effects);
+                }
+                // Of the run before nothing that comes is of use, and no session has two.
+                for old in self.links.all_made() {
+                    if self.links.state(old) == Some(LinkState::Up) {
+                        self.cut(old, CutCause::Down, now, effects);
+                    }
+                }
+            }
+            Standing::Same => {}
         }
-        let is_another_run = self
-            .peer_incarnation
-            .is_some_and(|known| known != hello.incarnation);
         // It may have answered before it heard of this round; but not if it was told of it.
         let has_forgotten = self.links.told_round(link) == self.round && hello.round != self.round;
-        if self.phase == SessionPhase::Up && (is_another_run || has_forgotten) {
-            self.peer_incarnation = Some(hello.incarnation);
+        if self.phase == SessionPhase::Up && has_forgotten {
             return self.sink(DownCause::PeerForgot, CutCause::Down, now, effects);
         }
         if !self.agrees(hello) {
             return self.violation(link, Violation::OtherSession, now, effects);
         }
-        self.peer_incarnation = Some(hello.incarnation);
+        self.peer_run = Some(run);
         self.links.set(link, LinkState::Up, now);
         self.go_on_with_reset(effects);
     }
@@ -108,6 +137,7 @@ impl PortSession {
         now: Nanos,
         effects: &mut Vec<PortEffect>,
     ) {
+        self.counters.clones += u64::from(refusal == LinkRefusal::Cloned);
         self.cut(link, CutCause::RefusedByPeer(refusal), now, effects);
     }
 
@@ -375,7 +405,7 @@ impl PortSession {
         };
         let hello = self
             .ends
-            .hello(&self.settings, link, (round, self.epoch), self.peer_incarnation);
+            .hello(&self.settings, link, (round, self.epoch), self.peer_run);
         self.links.told(link, round);
         let header = FrameHeader {
             payload_bytes: HELLO_BYTES as u32,

@@ -8,7 +8,7 @@ use palisade_block::Nanos;
 use palisade_port::{
     BufferIndex, CutCause, Ends, Landed, Landing, Payload, PortEffect, PortSession, SessionSettings,
 };
-use palisade_wire::{FrameHeader, FrameKind, Hello, LinkRefusal, payload_checksum};
+use palisade_wire::{FrameHeader, FrameKind, Hello, LinkRefusal, StartNumber, payload_checksum};
 use palisade_words::{Epoch, FeatureLevel, Incarnation, LinkIndex, ReactorIndex, Uuid};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -93,11 +93,16 @@ pub(super) enum Event {
 
 fn ends(side: usize, incarnation: u64) -> Ends {
     let nodes = [Uuid(10), Uuid(11)];
+    let drawn = incarnation * 2 + side as u64 + 1;
+    let Some(start) = StartNumber::new(drawn) else {
+        unreachable!("runs are counted from 1")
+    };
     Ends {
         cluster: Uuid(1),
         node: nodes[side],
         peer: nodes[1 - side],
         incarnation: Incarnation(incarnation),
+        start,
         feature_level: FeatureLevel(0),
         asking_reactor: ReactorIndex(2),
         serving_reactor: ReactorIndex(3),
