@@ -20,8 +20,10 @@
 //! A block request completes on nothing less than `Answered`.
 //!
 //! ## What this takes for granted, and others have to see to
-//! A session knows nothing of runs before its own. A node that has started anew lets others connect once what its last run had
-//! submitted has landed, and an asking node takes a session with a later run for proof of nothing before that has been said.
+//! A session knows nothing of runs before its own. It begins no round and confirms none before it was told that nothing which they
+//! have submitted can land any more ([`PortSession::earlier_runs_landed`]); its owner says so, and has the proof. Of one node and
+//! another there are several sessions: the owner lets a later run of the other node greet one of them when no clients are at
+//! work for an earlier one in any ([`LinkRefusal::Draining`](palisade_wire::LinkRefusal)).
 //!
 //! ## Invariants
 //!
@@ -29,7 +31,7 @@
 //!   back after it, each once.
 //! - In one round a message is delivered once, in the order of its stream, whatever links are lost; unless its answer was
 //!   repeatable, and is lost.
-//! - When a session is up again, nothing of the round before is under way at either end.
+//! - When a session is up again, nothing of the round before, or of a run before, is under way at either end.
 //! - Nothing is written to where a client wants an answer after its message is done, nor by two links at once.
 //! - A link that is lost brings no session down while another one is there.
 //! - What waits is bounded: messages by the session's places, and of each stream by its window.
@@ -56,7 +58,7 @@ pub use message::{
     Payload, PortEffect, PortMessage, SendError, Violation,
 };
 pub use port::{Port, PortError, PortEvent, PortOrder, PortState};
-pub use session::{Counters, PortSession, SessionPhase};
+pub use session::{Counters, PortSession, ResetWait, SessionPhase};
 pub use settings::{
     LINKS_MAX, MESSAGES_MAX, PORT_STREAMS_MAX, SessionSettings, SessionSettingsError, WINDOW_MAX,
 };

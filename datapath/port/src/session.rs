@@ -15,6 +15,8 @@
 //!   down when there was none for a while, or when somebody who knows says so (003-26, 27).
 //! - A round begins with a reset that both ends have acknowledged, and with nothing of the one before under way at either end:
 //!   when a session is up again, what it gave back as perhaps still landing has landed or never will (003-28).
+//! - This holds over a start of either node: what its last run had submitted may still be on its way to a disk, and until its
+//!   owner says that it is not, no round is asked for and none is confirmed ([`PortSession::earlier_runs_landed`]).
 //! - An answer comes by the link that its message went by last, and by no other: no two links write to where a client wants its
 //!   data, and none does once the message is done.
 
@@ -32,6 +34,8 @@ use crate::settings::{SessionSettings, SessionSettingsError};
 use palisade_block::Nanos;
 use palisade_wire::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, FrameHeader, FrameKind};
 use palisade_words::{Epoch, Incarnation, LinkIndex};
+
+pub use reset::ResetWait;
 
 /// What a session has met, for operators.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -84,6 +88,8 @@ pub struct PortSession {
     round: u32,
     /// The reset under way.
     reset: reset::Reset,
+    /// Nothing that earlier runs of this node have submitted can land any more.
+    earlier_runs_landed: bool,
     /// What is not done when the session goes down is kept for the next round instead of being given back.
     keeps: bool,
     /// Close is to be said when everything is done.
@@ -140,6 +146,7 @@ impl PortSession {
             phase: SessionPhase::Down,
             round: 0,
             reset: reset::Reset::default(),
+            earlier_runs_landed: false,
             keeps: false,
             is_closing: false,
             epoch: Epoch(0),

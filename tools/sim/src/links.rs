@@ -7,19 +7,19 @@
 //! that is done (14); a link that is lost brings no session down (11); what is kept is bounded; and when the faults stop, all is
 //! answered within a bound (13).
 
+mod checks;
 mod client;
 mod end;
+mod faults;
+mod finale;
 mod network;
 
 use crate::finding::{Findings, Invariant};
 use crate::rng::{Rng, RunHash};
-use client::Sent;
 use end::{End, Event, Line};
 use network::{Connection, Frame};
 use palisade_block::Nanos;
-use palisade_port::{
-    Completes, Completion, CutCause, DownCause, LinkState, SendError, SessionPhase, SessionSettings,
-};
+use palisade_port::{Completes, CutCause, LinkState, SendError, SessionPhase, SessionSettings};
 use palisade_wire::{FrameHeader, FrameKind, Hello, REFUSAL_BYTES, payload_checksum};
 use palisade_words::{LinkIndex, StreamIndex};
 use std::collections::BTreeSet;
@@ -106,6 +106,7 @@ impl World {
                 self.ends[side].receive(link, &mut self.connections, self.now, &mut self.rng);
                 self.carry_out(side);
             }
+            self.lands(side);
             self.answers(side);
             self.carry_out(side);
             if sends {
@@ -227,6 +228,19 @@ impl World {
         }
     }
 
+    /// What earlier runs have submitted lands, whatever has become of them.
+    fn lands(&mut self, side: usize) {
+        let now = self.now;
+        let orphans = std::mem::take(&mut self.ends[side].clients.orphans);
+        let (due, later): (Vec<_>, Vec<_>) = orphans.into_iter().partition(|work| work.due <= now);
+        self.ends[side].clients.orphans = later;
+        for work in due {
+            self.landed(side, &work);
+        }
+        self.ends[side].look_at_orphans();
+        self.carry_out(side);
+    }
+
     /// Clients answer.
     fn answers(&mut self, side: usize) {
         let now = self.now;
@@ -235,6 +249,7 @@ impl World {
         let (due, later): (Vec<_>, Vec<_>) = works.into_iter().partition(|work| work.due <= now);
         end.clients.works = later;
         for work in due {
+            self.landed(side, &work);
             let peer = &mut self.ends[1 - side].clients.sent;
             let sent = peer.get_mut(&work.key);
             let is_read = sent
@@ -345,305 +360,6 @@ impl World {
             }
             Event::Cut(_) => {}
         }
-    }
-
-    /// Nothing of the round before is under way at either end.
-    fn is_up(&mut self, side: usize) {
-        self.ends[side].clients.last.clear();
-        let outstanding = self.ends[side].clients.outstanding();
-        if outstanding > 0 && !self.keeps {
-            self.find(
-                side,
-                Invariant::OneAnswer,
-                format!("is up with {outstanding} messages of before"),
-            );
-        }
-        let given_back = |sent: &&Sent| matches!(sent.completion, Some(Completion::Nack { .. }));
-        let over = self.ends[side]
-            .clients
-            .sent
-            .values()
-            .filter(given_back)
-            .map(|sent| sent.message.key);
-        self.over.extend(over);
-        // The asking end is up last: by then the other one has finished what it had of its messages.
-        if side == 0 {
-            let works = &self.ends[1].clients.works;
-            let older = works.iter().find(|work| self.over.contains(&work.key));
-            if let Some(work) = older {
-                self.find(
-                    side,
-                    Invariant::WriteKept,
-                    format!("is up while message {} is worked on", work.key),
-                );
-            }
-        }
-    }
-
-    fn is_down(&mut self, side: usize, cause: DownCause) {
-        let may_be = match cause {
-            DownCause::NoLink | DownCause::PeerForgot => !self.has_sound_link,
-            DownCause::NoAnswer => self.settings.answer_within.is_some(),
-            DownCause::PeerLeft => true,
-            DownCause::NotYet | DownCause::PeerClosed | DownCause::Closed => false,
-        };
-        // With a sound link an end goes down only because the other one did.
-        let follows = matches!(cause, DownCause::NoLink | DownCause::PeerForgot);
-        let is_consequence = follows && self.settings.answer_within.is_some();
-        if !may_be && !is_consequence {
-            self.find(
-                side,
-                Invariant::Isolation,
-                format!("is down, cause {cause:?}, while a link is sound"),
-            );
-        }
-    }
-
-    fn delivered(&mut self, side: usize, round: u32, work: &client::Work, count: u64, is_again: bool) {
-        let key = work.key;
-        let Some(sent) = self.ends[1 - side].clients.sent.get(&key).cloned() else {
-            return self.find(
-                side,
-                Invariant::ForeignBytes,
-                format!("message {key} was never sent"),
-            );
-        };
-        if !self.ends[side].holds(work.buffer, key, sent.message.payload_bytes) {
-            self.find(
-                side,
-                Invariant::ForeignBytes,
-                format!("message {key} has other data than was sent"),
-            );
-        }
-        if self.over.contains(&key) {
-            self.find(
-                side,
-                Invariant::WriteKept,
-                format!("message {key} comes after its sender was up again"),
-            );
-        }
-        if sent.completion == Some(Completion::Nack { may_land: false }) {
-            self.find(
-                side,
-                Invariant::WriteKept,
-                format!("message {key} comes, which was given back as never sent"),
-            );
-        }
-        let stream = sent.message.stream;
-        let last = self.ends[side].clients.last.get(&stream).copied();
-        let last = last.filter(|&(of, ..)| of == round);
-        if is_again {
-            let (is_read, is_known) = (
-                sent.is_read(),
-                last.is_some_and(|(_, sequence, _)| work.sequence <= sequence),
-            );
-            if !is_read || !is_known {
-                self.find(
-                    side,
-                    Invariant::OneAnswer,
-                    format!("message {key} comes again: read {is_read}, known {is_known}"),
-                );
-            }
-        } else {
-            if last.is_some_and(|(_, sequence, before)| work.sequence <= sequence || count <= before) {
-                self.find(
-                    side,
-                    Invariant::OneAnswer,
-                    format!("message {key} comes after {last:?} of round {round}"),
-                );
-            }
-            // What lies between may have been lost if nobody waits for it; if it is of an earlier round, it is over.
-            let between = last.map_or(0, |(_, _, before)| before + 1)..count;
-            let overtaken = self.ends[1 - side]
-                .clients
-                .of_stream(stream, between)
-                .find(|other| other.message.completes != Completes::Sent && other.completion.is_none());
-            if let Some(overtaken) = overtaken {
-                let overtaken = overtaken.message.key;
-                self.find(
-                    side,
-                    Invariant::OneAnswer,
-                    format!("message {key} has overtaken {overtaken}"),
-                );
-            }
-            self.ends[side]
-                .clients
-                .last
-                .insert(stream, (round, work.sequence, count));
-        }
-        if let Some(sent) = self.ends[1 - side].clients.sent.get_mut(&key) {
-            sent.delivered += 1;
-        }
-    }
-
-    fn completed(&mut self, side: usize, key: u64, completion: Completion, is_up: bool) {
-        let Some(sent) = self.ends[side].clients.sent.get_mut(&key) else {
-            return self.find(
-                side,
-                Invariant::OneAnswer,
-                format!("message {key} was never sent"),
-            );
-        };
-        let before = sent.completion.replace(completion);
-        let sent = sent.clone();
-        let wrong = match completion {
-            _ if before.is_some() => Some("is done twice"),
-            Completion::Sent => {
-                (sent.message.completes != Completes::Sent).then_some("does not end by being sent")
-            }
-            Completion::Accepted => {
-                (sent.message.completes != Completes::Accepted).then_some("does not end by being accepted")
-            }
-            Completion::Answered { words, payload_bytes } => {
-                let names_it = client::named(&words) == (key, !key);
-                let has_data = payload_bytes == sent.message.answer_bytes
-                    && (payload_bytes == 0 || sent.answer == client::data(key, payload_bytes));
-                match () {
-                    () if sent.message.completes != Completes::Answered => Some("does not end by an answer"),
-                    () if !names_it || sent.answered == 0 => Some("has the answer of another"),
-                    () if !has_data => Some("has other data than was answered"),
-                    () => None,
-                }
-            }
-            Completion::Nack { .. } => is_up.then_some("is given back while the session is up"),
-        };
-        if let Some(wrong) = wrong {
-            self.find(
-                side,
-                Invariant::OneAnswer,
-                format!("message {key} {wrong}: {sent:?}"),
-            );
-        }
-        self.ends[side].poison(key);
-    }
-
-    fn check(&mut self, side: usize) {
-        let end = &self.ends[side];
-        if let Err(what) = end.session.check() {
-            end.find(self.now, Invariant::DataPath, what);
-        }
-        let windows = usize::from(self.settings.streams) * usize::from(self.settings.window);
-        if end.buffers.len() > windows + usize::from(self.settings.links) + end.clients.works.len() {
-            end.find(
-                self.now,
-                Invariant::BoundedWaiting,
-                format!("{} buffers are taken", end.buffers.len()),
-            );
-        }
-    }
-
-    fn faults(&mut self) {
-        let rng = &mut self.rng;
-        if !rng.one_in(60) {
-            return;
-        }
-        let now = self.now;
-        let first = LinkIndex(0);
-        let spared = self.has_sound_link.then_some(first);
-        let live: Vec<usize> = (0..self.connections.len())
-            .filter(|&at| {
-                let connection = &self.connections[at];
-                connection.is_held != [false, false] && Some(connection.link) != spared
-            })
-            .collect();
-        let chosen = live.get(rng.index(live.len())).copied();
-        match (rng.below(if spared.is_some() { 7 } else { 10 }), chosen) {
-            (0..2, Some(at)) => self.connections[at].break_off(now, rng),
-            (2, Some(at)) => self.connections[at].to[rng.index(2)].is_black_hole = true,
-            (3, Some(at)) => {
-                for way in &mut self.connections[at].to {
-                    way.is_black_hole = true;
-                    way.frames.clear();
-                }
-            }
-            (4..=6, Some(at)) => self.connections[at].turn_bit(rng.index(2), rng),
-            // All links at once, of which nobody hears.
-            (7, _) => {
-                for way in self
-                    .connections
-                    .iter_mut()
-                    .flat_map(|connection| &mut connection.to)
-                {
-                    way.is_black_hole = true;
-                }
-            }
-            (8, _) => {
-                let stands = Nanos::from_micros(rng.between(100, 12_000));
-                self.ends[rng.index(2)].stands_until = now.after(stands);
-            }
-            (9, _) if rng.one_in(2) => {
-                let side = rng.index(2);
-                self.restart(side);
-            }
-            (9, _) => {
-                let end = &mut self.ends[rng.index(2)];
-                end.session.peer_left(now, &mut end.effects);
-            }
-            _ => {}
-        }
-    }
-
-    fn restart(&mut self, side: usize) {
-        let now = self.now;
-        for line in self.ends[side].lines.values() {
-            if let Some(connection) = self.connections.get_mut(line.connection) {
-                connection.is_held[side] = false;
-                connection.breaks[1 - side] = Some(now.after(Nanos::from_micros(self.rng.below(1000))));
-            }
-        }
-        // What it had sent has nobody any more who waits for it.
-        for sent in self.ends[side].clients.sent.values_mut() {
-            sent.completion.get_or_insert(Completion::Nack { may_land: true });
-        }
-        self.ends[side].restart(self.settings, self.keeps, now);
-        let end = &mut self.ends[side];
-        end.session.begin(now, &mut end.effects);
-        self.carry_out(side);
-    }
-
-    /// The faults are over: everything is answered, nothing is left over, and what is sent now is answered too.
-    fn heal(&mut self) {
-        self.ends.iter_mut().for_each(|end| end.is_prompt = true);
-        for again in [false, true] {
-            if again {
-                let before = self.ends.each_ref().map(|end| end.clients.sent.len());
-                for side in 0..2 {
-                    self.sends(side);
-                    self.carry_out(side);
-                }
-                self.hash.add(before.map(|count| count as u64));
-            }
-            let until = self.now.after(HEALED_WITHIN);
-            while self.now < until && !(self.is_idle() && self.ends.iter().all(|end| end.is_up)) {
-                self.step(false);
-                if self.findings.any() {
-                    return;
-                }
-            }
-        }
-        for side in 0..2 {
-            let end = &self.ends[side];
-            let left = (
-                end.clients.outstanding(),
-                end.buffers.len(),
-                end.clients.answers.len(),
-            );
-            if !end.is_up || !self.is_idle() || left != (0, 0, 0) {
-                let phase = end.session.phase();
-                self.find(
-                    side,
-                    Invariant::BoundedWaiting,
-                    format!("does not heal: {phase:?}, messages, buffers and answers left {left:?}"),
-                );
-            }
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.ends.iter().all(|end| {
-            let clients = &end.clients;
-            clients.outstanding() == 0 && clients.works.is_empty() && end.session.outstanding() == 0
-        })
     }
 
     fn find(&self, side: usize, invariant: Invariant, what: String) {

@@ -131,6 +131,9 @@ fn a_session_that_is_up_allocates_nothing() {
         completed: 0,
         allocations: 0,
     };
+    for side in [0, 1] {
+        pair.call(side, |session, effects| session.earlier_runs_landed(effects));
+    }
     pair.call(0, |session, effects| session.begin(NOW, effects));
     pair.settle();
     assert!(

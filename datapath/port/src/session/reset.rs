@@ -27,7 +27,47 @@ impl Reset {
     }
 }
 
+/// What a session waits for that is not up, for operators.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResetWait {
+    /// Its links are being closed.
+    Closing,
+    /// No link carries frames.
+    Link,
+    /// What an earlier run of this node has submitted may still land, as long as its owner has not said otherwise.
+    EarlierRuns,
+    /// This end's clients are at work on what they had in the round before.
+    OwnClients {
+        /// So many messages.
+        unanswered: usize,
+    },
+    /// The other end has been asked and has not answered, or it is the one that asks.
+    OtherEnd,
+}
+
 impl PortSession {
+    /// Nothing that runs of this node before this one have submitted can land any more, or what an earlier session of this run
+    /// with the same peer has: their writes have been seen to land, or the disks refuse them. Until this is said, no round
+    /// begins. It holds for as long as this run lives.
+    pub fn earlier_runs_landed(&mut self, effects: &mut Vec<PortEffect>) {
+        self.earlier_runs_landed = true;
+        self.go_on_with_reset(effects);
+    }
+
+    /// What it waits for; `None` when it is up, or closed and waits for nothing.
+    pub fn waits_for(&self) -> Option<ResetWait> {
+        match self.phase {
+            SessionPhase::Up | SessionPhase::Closed => None,
+            SessionPhase::Sinking(_) => Some(ResetWait::Closing),
+            SessionPhase::Down | SessionPhase::Resetting => Some(match self.inbox.given() {
+                _ if !self.earlier_runs_landed => ResetWait::EarlierRuns,
+                0 if self.links.up() == 0 => ResetWait::Link,
+                0 => ResetWait::OtherEnd,
+                unanswered => ResetWait::OwnClients { unanswered },
+            }),
+        }
+    }
+
     /// Goes down. First all links are closed, so that nothing comes by them into memory that is given back.
     pub(super) fn sink(
         &mut self,
@@ -91,8 +131,12 @@ impl PortSession {
     pub(super) fn go_on_with_reset(&mut self, effects: &mut Vec<PortEffect>) {
         let is_resetting = self.phase == SessionPhase::Resetting;
         let begins = self.dials && self.phase == SessionPhase::Down;
-        // Clients may still be at work on what they had in the round before: it ends first.
-        if !(is_resetting || begins) || self.inbox.given() > 0 || self.links.up() == 0 {
+        if !(is_resetting || begins) || self.links.up() == 0 {
+            return;
+        }
+        // Clients may still be at work on what they had in the round before, or disks on what an earlier run has submitted:
+        // that ends first.
+        if self.inbox.given() > 0 || !self.earlier_runs_landed {
             return;
         }
         if !self.dials {

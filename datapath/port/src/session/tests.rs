@@ -30,6 +30,7 @@ fn hello(link: LinkIndex, round: u32) -> Hello {
 fn up() -> PortSession {
     let mut session = PortSession::asking(ends(2, 3), settings(), Nanos(0)).unwrap();
     let effects = &mut Vec::new();
+    session.earlier_runs_landed(effects);
     session.begin(NOW, effects);
     for link in [LINK, OTHER] {
         session.connected(link, NOW, effects);
@@ -72,6 +73,13 @@ fn send(session: &mut PortSession, messages: impl IntoIterator<Item = PortMessag
         _ => None,
     });
     sent.collect()
+}
+
+fn reset(round: u32) -> FrameHeader {
+    FrameHeader {
+        round,
+        ..FrameHeader::of(FrameKind::Reset)
+    }
 }
 
 fn of_round_1(kind: FrameKind, sequence: u64, payload_bytes: u32) -> FrameHeader {
@@ -379,11 +387,8 @@ fn a_link_is_taken_from_nobody_and_an_earlier_run_is_refused() {
 fn a_round_begins_when_clients_have_done_what_they_had() {
     let mut session = PortSession::serving(ends(2, 3), settings(), Nanos(0)).unwrap();
     let effects = &mut Vec::new();
+    session.earlier_runs_landed(effects);
     session.greeted(LINK, &hello(LINK, 0), NOW, effects).unwrap();
-    let reset = |round| FrameHeader {
-        round,
-        ..FrameHeader::of(FrameKind::Reset)
-    };
     comes(&mut session, LINK, &reset(1));
     comes(&mut session, LINK, &of_round_1(FrameKind::Message, 0, 0));
     session.peer_left(NOW, effects);
@@ -395,6 +400,7 @@ fn a_round_begins_when_clients_have_done_what_they_had() {
         "one message is worked on"
     );
     assert_eq!(session.phase(), SessionPhase::Resetting);
+    assert_eq!(session.waits_for(), Some(ResetWait::OwnClients { unanswered: 1 }));
     let answer = MessageAnswer {
         round: 1,
         stream: STREAM,
@@ -433,6 +439,7 @@ fn two_machines_of_one_identity_do_not_serve_one_session() {
     let begun = |links: &[LinkIndex]| {
         let mut session = PortSession::asking(ends(2, 3), settings(), Nanos(0)).unwrap();
         let effects = &mut Vec::new();
+        session.earlier_runs_landed(effects);
         session.begin(NOW, effects);
         for &link in links {
             session.connected(link, NOW, effects);
@@ -498,6 +505,7 @@ fn links_to_two_runs_of_the_other_end_are_not_mixed() {
     let resetting = || {
         let mut session = PortSession::asking(ends(2, 3), settings(), Nanos(0)).unwrap();
         let effects = &mut Vec::new();
+        session.earlier_runs_landed(effects);
         session.begin(NOW, effects);
         session.connected(LINK, NOW, effects);
         session.connected(OTHER, NOW, effects);
@@ -527,4 +535,47 @@ fn links_to_two_runs_of_the_other_end_are_not_mixed() {
     });
     assert_eq!(effects, cuts, "the question went to a run that is over");
     assert_eq!(session.peer_incarnation(), Some(Incarnation(5)));
+}
+
+/// What the last run of the node had submitted is still on its way to a disk, of which this run knows nothing.
+#[test]
+fn no_round_is_confirmed_before_what_earlier_runs_have_submitted_has_landed() {
+    let mut session = PortSession::serving(ends(2, 3), settings(), Nanos(0)).unwrap();
+    let mut effects = Vec::new();
+    assert_eq!(session.waits_for(), Some(ResetWait::EarlierRuns));
+    session.greeted(LINK, &hello(LINK, 0), NOW, &mut effects).unwrap();
+    assert_eq!(
+        comes(&mut session, LINK, &reset(1)).1,
+        [],
+        "held, and not refused"
+    );
+    assert_eq!(session.phase(), SessionPhase::Resetting);
+    assert_eq!(session.waits_for(), Some(ResetWait::EarlierRuns));
+    // It is asked again, since it has not answered.
+    assert_eq!(comes(&mut session, LINK, &reset(2)).1, []);
+    effects.clear();
+    session.earlier_runs_landed(&mut effects);
+    let done = effects.first().is_some_and(|effect| matches!(effect, PortEffect::Send { header, .. } if header.kind == FrameKind::ResetDone && header.round == 2));
+    assert!(done && effects.ends_with(&[PortEffect::Up]), "{effects:?}");
+    assert_eq!(session.waits_for(), None);
+}
+
+#[test]
+fn no_round_is_asked_for_before_what_earlier_runs_have_submitted_has_landed() {
+    let mut session = PortSession::asking(ends(2, 3), settings(), Nanos(0)).unwrap();
+    let mut effects = Vec::new();
+    session.begin(NOW, &mut effects);
+    session.connected(LINK, NOW, &mut effects);
+    effects.clear();
+    session.welcomed(LINK, &hello(LINK, 0), NOW, &mut effects);
+    session.tick(NOW, &mut effects);
+    assert_eq!((effects.len(), session.phase()), (0, SessionPhase::Down));
+    session.earlier_runs_landed(&mut effects);
+    assert!(
+        matches!(effects[..], [PortEffect::Send { header, .. }] if header == reset(1)),
+        "{effects:?}"
+    );
+    assert_eq!(session.waits_for(), Some(ResetWait::OtherEnd));
+    session.lost(LINK, NOW, &mut effects);
+    assert_eq!(session.waits_for(), Some(ResetWait::Link));
 }

@@ -38,7 +38,10 @@ pub(super) struct Work {
     pub(super) sequence: u64,
     pub(super) key: u64,
     pub(super) buffer: Option<BufferIndex>,
+    /// When it lands, and is answered if the run that has it lives until then.
     pub(super) due: Nanos,
+    /// How often its sender had been up when it was delivered.
+    pub(super) sender_ups: u64,
 }
 
 /// The words of a message: its name, and its number on its stream.
@@ -72,6 +75,8 @@ pub(super) fn data(key: u64, bytes: u32) -> Vec<u8> {
 pub(super) struct Clients {
     pub(super) sent: BTreeMap<u64, Sent>,
     pub(super) works: Vec<Work>,
+    /// What earlier runs have submitted and nobody answers: it lands all the same.
+    pub(super) orphans: Vec<Work>,
     /// Data of answers that the port has, by name.
     pub(super) answers: BTreeMap<u64, Vec<u8>>,
     /// Messages sent on each stream.

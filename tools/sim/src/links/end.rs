@@ -66,6 +66,10 @@ pub(super) struct End {
     /// Its clients answer at once.
     pub(super) is_prompt: bool,
     pub(super) incarnation: u64,
+    /// How often the other end has been up, over all its runs.
+    pub(super) peer_ups: u64,
+    /// The session was told that nothing of earlier runs can land.
+    has_landed: bool,
     /// It stands still until then.
     pub(super) stands_until: Nanos,
     pub(super) effects: Vec<PortEffect>,
@@ -123,6 +127,8 @@ impl End {
             holds_back: false,
             is_prompt: false,
             incarnation: 1,
+            peer_ups: 0,
+            has_landed: false,
             stands_until: Nanos(0),
             effects: Vec::new(),
             findings,
@@ -138,10 +144,20 @@ impl End {
         self.buffers.clear();
         self.is_up = false;
         self.holds_back = false;
-        self.clients.works.clear();
+        self.has_landed = false;
+        let orphans = std::mem::take(&mut self.clients.works);
+        self.clients.orphans.extend(orphans);
         self.clients.answers.clear();
         self.clients.last.clear();
         self.effects.clear();
+    }
+
+    /// Says to the session when nothing of earlier runs can land any more.
+    pub(super) fn look_at_orphans(&mut self) {
+        if !self.has_landed && self.clients.orphans.is_empty() {
+            self.has_landed = true;
+            self.session.earlier_runs_landed(&mut self.effects);
+        }
     }
 
     /// Does what the session has said, and gives what concerns the world to it.
@@ -196,6 +212,7 @@ impl End {
                         sequence,
                         key,
                         buffer,
+                        sender_ups: self.peer_ups,
                         due: now.after(Nanos::from_micros(match rng.below(20) {
                             _ if self.is_prompt => 0,
                             0 => rng.between(1000, 30_000),
