@@ -57,7 +57,7 @@ pub use message::{
     BufferIndex, ClientWords, Completes, Completion, CutCause, DownCause, Landed, Landing, MessageAnswer,
     Payload, PortEffect, PortMessage, SendError, Violation,
 };
-pub use port::{Port, PortError, PortEvent, PortOrder, PortState};
+pub use port::{AskedUntil, Port, PortError, PortEvent, PortOrder, PortState};
 pub use session::{Counters, PortSession, ResetWait, SessionPhase};
 pub use settings::{
     LINKS_MAX, MESSAGES_MAX, PORT_STREAMS_MAX, SessionSettings, SessionSettingsError, WINDOW_MAX,

@@ -17,7 +17,8 @@
 //! the targets come in the order that the cluster has agreed on, and it goes on to the next one only when somebody has proved
 //! that nothing it has asked of the last one can still land there (invariant 4): that the disk refuses that node, that its next
 //! run has shown what its last one did, or that an operator has confirmed it dead. Until then, and as long as the same target
-//! may come back, it waits. A target that was left is not used again before it was admitted anew (003-28's open question).
+//! may come back, it waits. A proof names the run and the round that it speaks of: one that comes late says nothing of what was
+//! asked since, and is counted. A target that was left is not used again before it was admitted anew (003-28's open question).
 //!
 //! **What is decided where the specification leaves it open:** the last close of a connected port, or one at once, stops it, and
 //! one more closes it; one that is connecting is closed by the first. A target that has closed in good order is not switched away from. A port that switches by
@@ -25,7 +26,24 @@
 //! back at once.
 
 use crate::message::DownCause;
-use palisade_words::Uuid;
+use palisade_words::{Incarnation, Uuid};
+
+/// Up to where something was asked of a target, or is proved to be over: the run of the target, and in it the round of the
+/// session with it. They are ordered as they follow each other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AskedUntil {
+    /// The run of the target's node.
+    pub run: Incarnation,
+    /// The session's round.
+    pub round: u32,
+}
+
+impl AskedUntil {
+    /// Everything that was asked of a run: what the run after it proves, or a disk that refuses the node.
+    pub fn whole(run: Incarnation) -> AskedUntil {
+        AskedUntil { run, round: u32::MAX }
+    }
+}
 
 /// How far a port is (003-11).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,12 +86,13 @@ pub enum PortEvent {
     Stop,
     /// What was stopped goes on with the same target.
     Reset,
-    /// The session with a target is up.
-    Up(Uuid),
+    /// The session with a target is up, in the round named.
+    Up(Uuid, AskedUntil),
     /// It is down.
     Down(Uuid, DownCause),
-    /// Nothing that was asked of a target before can land there any more.
-    Released(Uuid),
+    /// Nothing that was asked of a target in this round, and in those before, can land there any more. While the session with it
+    /// is up in that round more may be asked: this is said again when it is down.
+    Released(Uuid, AskedUntil),
     /// A target that was left may be used again.
     Admitted(Uuid),
     /// Another node has connected.
@@ -131,8 +150,8 @@ struct Target {
     node: Uuid,
     /// The port has gone on to another one.
     was_left: bool,
-    /// Something was asked of it of which nothing proves that it cannot land.
-    may_land: bool,
+    /// Up to where something was asked of it of which nothing proves that it cannot land.
+    may_land: Option<AskedUntil>,
 }
 
 /// One port.
@@ -145,6 +164,7 @@ pub struct Port {
     targets: Vec<Target>,
     /// The target in use, as a position.
     active: usize,
+    late_proofs: u64,
 }
 
 impl Port {
@@ -156,6 +176,7 @@ impl Port {
             users: 0,
             targets: Vec::new(),
             active: 0,
+            late_proofs: 0,
         }
     }
 
@@ -172,6 +193,11 @@ impl Port {
     /// The target in use.
     pub fn target(&self) -> Option<Uuid> {
         self.targets.get(self.active).map(|target| target.node)
+    }
+
+    /// Proofs that spoke of less than was asked, and changed nothing.
+    pub fn late_proofs(&self) -> u64 {
+        self.late_proofs
     }
 
     /// Something is asked of it or told to it.
@@ -201,9 +227,9 @@ impl Port {
             (Connected | Connecting | Stopped, PortEvent::ConnectTo(node)) => self.switch_to(node, orders)?,
             (Connected | Connecting | Stopped, PortEvent::Close { at_once }) => self.close(at_once, orders),
             (Connected | Connecting, PortEvent::Stop) => self.stop(orders),
-            (_, PortEvent::Up(node)) => self.up(node),
+            (_, PortEvent::Up(node, asked)) => self.up(node, asked),
             (_, PortEvent::Down(node, cause)) => self.down(node, cause, orders),
-            (_, PortEvent::Released(node)) => self.released(node, orders),
+            (_, PortEvent::Released(node, proved)) => self.released(node, proved, orders),
             (_, PortEvent::Admitted(node)) => self.find(node)?.was_left = false,
             (state, _) => return Err(PortError::State { state }),
         }
@@ -214,7 +240,7 @@ impl Port {
         let target = |node| Target {
             node,
             was_left: false,
-            may_land: false,
+            may_land: None,
         };
         self.targets = nodes.into_iter().map(target).collect();
         self.active = 0;
@@ -238,14 +264,14 @@ impl Port {
         orders.push(PortOrder::Open(node));
     }
 
-    fn up(&mut self, node: Uuid) {
+    fn up(&mut self, node: Uuid, asked: AskedUntil) {
         if self.state != PortState::Connecting || self.target() != Some(node) {
             return;
         }
         self.state = PortState::Connected;
         // A session that is up has nothing under way of what was asked before; of what is asked from now on something may be.
         if let Ok(target) = self.find(node) {
-            target.may_land = true;
+            target.may_land = Some(asked);
         }
     }
 
@@ -264,21 +290,23 @@ impl Port {
         if self
             .targets
             .get(self.active)
-            .is_some_and(|target| !target.may_land)
+            .is_some_and(|target| target.may_land.is_none())
         {
             self.go_on(orders);
         }
     }
 
     /// Somebody has proved that nothing of what was asked of a target can land.
-    fn released(&mut self, node: Uuid, orders: &mut Vec<PortOrder>) {
+    fn released(&mut self, node: Uuid, proved: AskedUntil, orders: &mut Vec<PortOrder>) {
         let is_active = self.target() == Some(node);
-        // What was proved is true of what was asked before; the target is back, and more has been asked since.
-        if is_active && self.state == PortState::Connected {
+        // More may be asked in this round yet.
+        let is_in_use = is_active && self.state == PortState::Connected;
+        let Ok(target) = self.find(node) else { return };
+        if is_in_use || target.may_land.is_some_and(|asked| proved < asked) {
+            self.late_proofs += 1;
             return;
         }
-        let Ok(target) = self.find(node) else { return };
-        target.may_land = false;
+        target.may_land = None;
         if is_active && self.switches && self.state == PortState::Connecting {
             self.go_on(orders);
         }
@@ -317,7 +345,7 @@ impl Port {
             return Ok(());
         }
         if let Some(before) = before
-            && self.find(before)?.may_land
+            && self.find(before)?.may_land.is_some()
         {
             return Err(PortError::MayLand { node: before });
         }

@@ -170,6 +170,11 @@ impl PortSession {
         &self.counters
     }
 
+    /// The round in force, or the last one that was; 0 before the first.
+    pub fn round(&self) -> u32 {
+        self.round
+    }
+
     /// The run of the other node that the session is with, or was with last.
     pub fn peer_incarnation(&self) -> Option<Incarnation> {
         self.peer_run.map(|run| run.incarnation)

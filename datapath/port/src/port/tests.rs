@@ -25,11 +25,21 @@ fn connected(switches: bool, targets: usize) -> Port {
         PortEvent::Register,
         PortEvent::Initialize(targets),
         PortEvent::Connect,
-        PortEvent::Up(FIRST),
+        up(FIRST, 1),
     ];
     assert_eq!(all(&mut port, begins), [PortOrder::Open(FIRST)]);
     assert_eq!((port.state(), port.users()), (Connected, 1));
     port
+}
+
+const RUN: Incarnation = Incarnation(1);
+
+fn up(node: Uuid, round: u32) -> PortEvent {
+    PortEvent::Up(node, AskedUntil { run: RUN, round })
+}
+
+fn released(node: Uuid, round: u32) -> PortEvent {
+    PortEvent::Released(node, AskedUntil { run: RUN, round })
 }
 
 const LOST: DownCause = DownCause::NoLink;
@@ -55,17 +65,17 @@ fn each_arrow_of_the_table() {
         0,
     );
     step(&mut port, PortEvent::Connect, Connecting, 1);
-    step(&mut port, PortEvent::Up(FIRST), Connected, 1);
+    step(&mut port, up(FIRST, 1), Connected, 1);
     step(&mut port, PortEvent::Connect, Connected, 2);
     step(&mut port, PortEvent::Connect, Connected, 3);
     step(&mut port, CLOSE, Connected, 2);
     step(&mut port, PortEvent::Stop, Stopped, 2);
     step(&mut port, PortEvent::Reset, Connecting, 2);
-    step(&mut port, PortEvent::Up(FIRST), Connected, 2);
+    step(&mut port, up(FIRST, 1), Connected, 2);
     step(&mut port, CLOSE_AT_ONCE, Stopped, 2);
     step(&mut port, CLOSE, Stopped, 1);
     step(&mut port, PortEvent::Connect, Connecting, 1);
-    step(&mut port, PortEvent::Up(FIRST), Connected, 1);
+    step(&mut port, up(FIRST, 1), Connected, 1);
     step(&mut port, CLOSE, Stopped, 1);
     step(&mut port, CLOSE, Initialized, 0);
     step(&mut port, PortEvent::Connect, Connecting, 1);
@@ -106,12 +116,9 @@ fn the_matrix_of_switching() {
                 assert_eq!(port.state(), Connecting);
                 assert!(!orders.contains(&PortOrder::Stop(node)), "nothing is proved yet");
             }
-            orders.extend(all(&mut port, [PortEvent::Released(node)]));
+            orders.extend(all(&mut port, [released(node, 1)]));
             let next = port.target().filter(|next| *next != node);
-            orders.extend(
-                next.map(|next| all(&mut port, [PortEvent::Up(next)]))
-                    .unwrap_or_default(),
-            );
+            orders.extend(next.map(|next| all(&mut port, [up(next, 1)])).unwrap_or_default());
         }
         let survives = switches && dead < targets;
         let expected = if survives { Connected } else { Stopped };
@@ -131,7 +138,7 @@ fn the_matrix_of_switching() {
 fn a_target_that_comes_back_before_anything_is_proved_is_gone_on_with() {
     let mut port = connected(true, 2);
     assert_eq!(on(&mut port, PortEvent::Down(FIRST, LOST)), Ok(vec![]));
-    assert_eq!(on(&mut port, PortEvent::Up(FIRST)), Ok(vec![]));
+    assert_eq!(on(&mut port, up(FIRST, 1)), Ok(vec![]));
     assert_eq!((port.state(), port.target()), (Connected, Some(FIRST)));
     // What was asked since may land again.
     let refused = on(&mut port, PortEvent::ConnectTo(SECOND));
@@ -141,19 +148,39 @@ fn a_target_that_comes_back_before_anything_is_proved_is_gone_on_with() {
 #[test]
 fn a_proof_that_comes_late_is_none_of_what_was_asked_since() {
     let mut port = connected(true, 2);
-    all(&mut port, [PortEvent::Down(FIRST, LOST), PortEvent::Up(FIRST)]);
-    assert_eq!(on(&mut port, PortEvent::Released(FIRST)), Ok(vec![]));
+    let again = [PortEvent::Down(FIRST, LOST), up(FIRST, 2)];
+    all(&mut port, again);
+    // Before and after the target has gone a second time.
+    assert_eq!(on(&mut port, released(FIRST, 1)), Ok(vec![]));
     assert_eq!(on(&mut port, PortEvent::Down(FIRST, LOST)), Ok(vec![]));
+    assert_eq!(on(&mut port, released(FIRST, 1)), Ok(vec![]));
+    let of_the_run_before = PortEvent::Released(FIRST, AskedUntil::whole(Incarnation(0)));
+    assert_eq!(on(&mut port, of_the_run_before), Ok(vec![]));
     assert_eq!((port.state(), port.target()), (Connecting, Some(FIRST)));
+    assert_eq!(port.late_proofs(), 3);
+    // The target's next run proves that everything of this one has landed.
+    let orders = on(&mut port, PortEvent::Released(FIRST, AskedUntil::whole(RUN)));
+    assert_eq!(
+        orders.map(|orders| orders.last().copied()),
+        Ok(Some(PortOrder::Open(SECOND)))
+    );
+    assert_eq!(port.late_proofs(), 3);
+}
+
+/// More may be asked in the round as long as it is in force.
+#[test]
+fn a_proof_of_a_round_in_force_is_none() {
+    let mut port = connected(true, 2);
+    assert_eq!(on(&mut port, released(FIRST, 1)), Ok(vec![]));
+    assert_eq!(on(&mut port, PortEvent::Down(FIRST, LOST)), Ok(vec![]));
+    assert_eq!((port.state(), port.late_proofs()), (Connecting, 1));
+    assert!(on(&mut port, released(FIRST, 1)).is_ok_and(|orders| orders.contains(&PortOrder::Open(SECOND))));
 }
 
 #[test]
 fn a_target_that_was_left_is_not_used_before_it_is_admitted_anew() {
     let mut port = connected(true, 2);
-    let orders = all(
-        &mut port,
-        [PortEvent::Down(FIRST, LOST), PortEvent::Released(FIRST)],
-    );
+    let orders = all(&mut port, [PortEvent::Down(FIRST, LOST), released(FIRST, 1)]);
     assert_eq!(
         orders,
         [
@@ -162,20 +189,13 @@ fn a_target_that_was_left_is_not_used_before_it_is_admitted_anew() {
             PortOrder::Open(SECOND)
         ]
     );
-    all(&mut port, [PortEvent::Up(FIRST)]);
+    all(&mut port, [up(FIRST, 1)]);
     assert_eq!(
         port.state(),
         Connecting,
         "its session is none of the port's any more"
     );
-    all(
-        &mut port,
-        [
-            PortEvent::Up(SECOND),
-            PortEvent::Stop,
-            PortEvent::Released(SECOND),
-        ],
-    );
+    all(&mut port, [up(SECOND, 1), PortEvent::Stop, released(SECOND, 1)]);
     assert_eq!(
         on(&mut port, PortEvent::ConnectTo(FIRST)),
         Err(PortError::Left { node: FIRST })
@@ -215,15 +235,19 @@ fn a_user_orders_the_switch_when_the_port_does_not() {
         on(&mut port, PortEvent::ConnectTo(THIRD)),
         Err(PortError::MayLand { node: FIRST })
     );
-    let orders = all(
-        &mut port,
-        [PortEvent::Released(FIRST), PortEvent::ConnectTo(THIRD)],
-    );
+    let orders = all(&mut port, [released(FIRST, 1), PortEvent::ConnectTo(THIRD)]);
     assert_eq!(orders, [PortOrder::Stop(FIRST), PortOrder::Open(THIRD)]);
     assert_eq!(
         on(&mut port, PortEvent::ConnectTo(STRANGER)),
         Err(PortError::NoTarget { node: STRANGER })
     );
+}
+
+fn asked() -> impl Strategy<Value = AskedUntil> {
+    (1..3u64, 1..4u32).prop_map(|(run, round)| AskedUntil {
+        run: Incarnation(run),
+        round,
+    })
 }
 
 fn event() -> impl Strategy<Value = PortEvent> {
@@ -242,8 +266,8 @@ fn event() -> impl Strategy<Value = PortEvent> {
             CLOSE_AT_ONCE,
         ]),
         node.clone().prop_map(PortEvent::ConnectTo),
-        node.clone().prop_map(PortEvent::Up),
-        node.clone().prop_map(PortEvent::Released),
+        (node.clone(), asked()).prop_map(|(node, asked)| PortEvent::Up(node, asked)),
+        (node.clone(), asked()).prop_map(|(node, asked)| PortEvent::Released(node, asked)),
         node.clone().prop_map(PortEvent::Admitted),
         (node, prop::bool::ANY).prop_map(|(node, closed)| {
             PortEvent::Down(node, if closed { DownCause::PeerClosed } else { LOST })
@@ -257,25 +281,29 @@ proptest! {
     #[test]
     fn nothing_goes_elsewhere_while_it_may_land(events in prop::collection::vec(event(), 1..80), switches: bool) {
         let mut port = Port::new(switches);
-        let mut may_land: Option<Uuid> = None;
+        let mut may_land: Option<(Uuid, AskedUntil)> = None;
         for event in events {
             let before = (port.state(), port.users(), port.target());
-            let released = matches!(event, PortEvent::Released(node) if Some(node) == may_land);
-            if released {
-                may_land = None;
+            match event {
+                PortEvent::Released(node, proved)
+                    if before.0 != Connected && may_land.is_some_and(|(of, asked)| of == node && asked <= proved) =>
+                {
+                    may_land = None;
+                }
+                PortEvent::Up(node, asked) if before.0 == Connecting && before.2 == Some(node) => {
+                    may_land = Some((node, asked));
+                }
+                _ => {}
             }
             match on(&mut port, event) {
                 Err(_) => prop_assert_eq!((port.state(), port.users(), port.target()), before),
                 Ok(orders) => {
                     for order in orders {
                         if let PortOrder::Open(node) = order {
-                            prop_assert!(may_land.is_none_or(|before| before == node), "{may_land:?}, then {node}");
+                            prop_assert!(may_land.is_none_or(|(before, _)| before == node), "{may_land:?}, then {node}");
                         }
                     }
                 }
-            }
-            if port.state() == Connected {
-                may_land = port.target();
             }
             let is_used = matches!(port.state(), Connected | Connecting | Stopped);
             prop_assert_eq!(port.users() > 0, is_used);
