@@ -130,6 +130,8 @@ pub enum CutCause {
     Silent,
     /// The session has gone down, or was stopped.
     Down,
+    /// The other end takes a round for being in force that is not: when the link is made anew, it learns of that.
+    OtherRound,
     /// The session is closed in good order: what was given to the link before is sent first.
     Closed,
     /// The other end does what no program of ours does.

@@ -434,10 +434,18 @@ impl PortSession {
             && !matches!(self.phase, SessionPhase::Sinking(_) | SessionPhase::Closed)
     }
 
+    /// The round in force; 0 when there is none.
+    fn round_in_force(&self) -> u32 {
+        match self.phase {
+            SessionPhase::Up => self.round,
+            _ => 0,
+        }
+    }
+
     /// A header of this session.
     fn header(&self, kind: FrameKind) -> FrameHeader {
         FrameHeader {
-            round: self.round,
+            round: self.round_in_force(),
             epoch: self.epoch,
             ..FrameHeader::of(kind)
         }

@@ -65,9 +65,9 @@ pub enum FrameKind {
     Reset = 7,
     /// The same is so here, and nothing of them is being worked on any more.
     ResetDone = 8,
-    /// Is there anybody?
+    /// Is there anybody? It names the round in force at the sender, 0 when there is none.
     Probe = 9,
-    /// There is.
+    /// There is. It names the round as the question does.
     ProbeAnswer = 10,
     /// The sender closes the session in good order: it asks for nothing more and has answered everything (003-10).
     Close = 11,

@@ -227,6 +227,7 @@ impl PortSession {
             {
                 self.counters.stale += 1;
                 effects.extend(buffer.map(PortEffect::Release));
+                self.other_round(link, now, effects);
             }
             FrameKind::Message => self.message(link, header, buffer, now, effects),
             FrameKind::Accepted => self.accepted(header, effects),
@@ -237,6 +238,12 @@ impl PortSession {
                 if self.is_awaited(header.round) {
                     self.come_up(header.round, effects);
                 }
+            }
+            FrameKind::Probe | FrameKind::ProbeAnswer
+                if header.round != 0 && !self.is_of_this_round(header) =>
+            {
+                self.counters.stale += 1;
+                self.other_round(link, now, effects);
             }
             FrameKind::Probe => {
                 let answer = self.header(FrameKind::ProbeAnswer);
@@ -254,6 +261,15 @@ impl PortSession {
             FrameKind::Hello | FrameKind::Welcome | FrameKind::Refused => {
                 self.violation(link, Violation::OutOfPlace, now, effects);
             }
+        }
+    }
+
+    /// The other end uses a round on this link that is not in force here. An end that asks for rounds asks for the next one in any
+    /// case; an end that is asked can only let the other one learn of it: the link was made before this end went down, or its
+    /// greeting passed that by, and when it is made anew, both say their rounds.
+    fn other_round(&mut self, link: LinkIndex, now: Nanos, effects: &mut Vec<PortEffect>) {
+        if !self.dials {
+            self.cut(link, CutCause::OtherRound, now, effects);
         }
     }
 
@@ -398,11 +414,7 @@ impl PortSession {
     }
 
     fn greet(&mut self, link: LinkIndex, kind: FrameKind, effects: &mut Vec<PortEffect>) {
-        let round = if self.phase == SessionPhase::Up {
-            self.round
-        } else {
-            0
-        };
+        let round = self.round_in_force();
         let hello = self
             .ends
             .hello(&self.settings, link, (round, self.epoch), self.peer_run);

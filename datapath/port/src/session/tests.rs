@@ -579,3 +579,39 @@ fn no_round_is_asked_for_before_what_earlier_runs_have_submitted_has_landed() {
     session.lost(LINK, NOW, &mut effects);
     assert_eq!(session.waits_for(), Some(ResetWait::Link));
 }
+
+/// The asking end takes the last round for being in force, and this link is the only one that it has: its greeting passed by when
+/// neither end was up.
+#[test]
+fn a_link_on_which_the_last_round_goes_on_is_cut_by_the_end_that_is_down() {
+    let kinds = [
+        FrameKind::Message,
+        FrameKind::Answer,
+        FrameKind::Probe,
+        FrameKind::ProbeAnswer,
+    ];
+    for frame in kinds.map(|kind| of_round_1(kind, 0, 0)) {
+        let mut session = PortSession::serving(ends(2, 3), settings(), Nanos(0)).unwrap();
+        let effects = &mut Vec::new();
+        session.earlier_runs_landed(effects);
+        session.greeted(LINK, &hello(LINK, 0), NOW, effects).unwrap();
+        comes(&mut session, LINK, &reset(1));
+        let probe = comes(&mut session, LINK, &of_round_1(FrameKind::Probe, 0, 0)).1;
+        assert!(
+            matches!(probe[..], [PortEffect::Send { header, .. }] if header == of_round_1(FrameKind::ProbeAnswer, 0, 0)),
+            "{probe:?}"
+        );
+        session.peer_left(NOW, effects);
+        session.lost(LINK, NOW, effects);
+        session.greeted(OTHER, &hello(OTHER, 0), NOW, effects).unwrap();
+        let asked = comes(&mut session, OTHER, &FrameHeader::of(FrameKind::Probe)).1;
+        assert!(
+            matches!(asked[..], [PortEffect::Send { header, .. }] if header == FrameHeader::of(FrameKind::ProbeAnswer)),
+            "it knows that no round is in force: {asked:?}"
+        );
+        let cause = CutCause::OtherRound;
+        let cut = PortEffect::Cut { link: OTHER, cause };
+        assert_eq!(comes(&mut session, OTHER, &frame), (Landing::Nowhere, vec![cut]));
+        assert_eq!(session.counters().stale, 1);
+    }
+}
