@@ -1,6 +1,6 @@
 //! What goes in and comes out of a session: messages and their answers, and what is to be done outside.
 
-use palisade_wire::{CLIENT_WORDS_BYTES, FrameHeader, Hello, LinkRefusal};
+use palisade_wire::{CLIENT_WORDS_BYTES, FrameHeader, FrameKind, Hello, LinkRefusal};
 use palisade_words::{Epoch, LinkIndex, StreamIndex};
 
 /// A client's own bytes in a header.
@@ -298,8 +298,11 @@ pub enum PortEffect {
 }
 
 impl PortEffect {
-    /// Whether it is a frame that goes ahead of others: one that belongs to no stream.
+    /// Whether it is a frame that goes ahead of others: one that belongs to no stream, and is not the last one of its link.
     pub fn is_urgent(&self) -> bool {
-        matches!(self, PortEffect::Send { header, .. } if !header.kind.is_of_a_stream())
+        let PortEffect::Send { header, .. } = self else {
+            return false;
+        };
+        !header.kind.is_of_a_stream() && header.kind != FrameKind::Close
     }
 }

@@ -94,6 +94,8 @@ pub struct PortSession {
     keeps: bool,
     /// Close is to be said when everything is done.
     is_closing: bool,
+    /// The other end has said it: nothing is sent any more, and what it has answered is still coming.
+    peer_closes: bool,
     epoch: Epoch,
     /// The run that the session is with, or was with last.
     peer_run: Option<GreetingRun>,
@@ -149,6 +151,7 @@ impl PortSession {
             earlier_runs_landed: false,
             keeps: false,
             is_closing: false,
+            peer_closes: false,
             epoch: Epoch(0),
             peer_run: None,
             peer_window: None,
@@ -277,7 +280,8 @@ impl PortSession {
             };
             self.give(link, header, payload, effects);
         }
-        while self.outbox.has_ready()
+        while !self.peer_closes
+            && self.outbox.has_ready()
             && let Some(link) = self.links.for_frame(self.settings.ahead_bytes)
             && let Some((place, taken, behind)) = self.outbox.next(link, now)
         {
@@ -362,6 +366,7 @@ impl PortSession {
                 self.sink(cause, CutCause::Down, now, effects);
             }
         }
+        self.close_after_peer(now, effects);
         self.ask_anew(now);
         self.go_on_with_reset(effects);
     }
@@ -418,20 +423,27 @@ impl PortSession {
 
     fn close_if_done(&mut self, now: Nanos, effects: &mut Vec<PortEffect>) {
         let is_done = self.outbox.is_empty() && self.inbox.given() == 0 && !self.inbox.has_answers();
-        if !self.is_closing || !is_done || self.phase != SessionPhase::Up {
+        let begins = self.is_closing && !self.peer_closes && self.phase == SessionPhase::Up;
+        // Without a link it cannot be said; then it is waited for, as long as the session goes on without one.
+        if !begins || !is_done || self.links.up() == 0 {
             return;
         }
         let close = self.header(FrameKind::Close);
-        if let Some(link) = self.links.for_control() {
-            self.give(link, close, Payload::None, effects);
+        for link in self.links.all_made() {
+            if self.links.state(link) == Some(LinkState::Up) {
+                self.give(link, close, Payload::None, effects);
+            }
         }
         self.sink(DownCause::Closed, CutCause::Closed, now, effects);
     }
 
     fn makes_links(&self) -> bool {
-        self.dials
-            && !self.is_closing
-            && !matches!(self.phase, SessionPhase::Sinking(_) | SessionPhase::Closed)
+        match self.phase {
+            // What is to be done before a session is closed may need a link.
+            SessionPhase::Up => self.dials && !self.peer_closes,
+            SessionPhase::Down | SessionPhase::Resetting => self.dials && !self.is_closing,
+            SessionPhase::Sinking(_) | SessionPhase::Closed => false,
+        }
     }
 
     /// The round in force; 0 when there is none.
@@ -512,6 +524,7 @@ impl PortSession {
         self.inbox.lost(link);
         self.reset.lost(link);
         self.sink_if_closed(now, effects);
+        self.close_after_peer(now, effects);
         self.go_on_with_reset(effects);
     }
 

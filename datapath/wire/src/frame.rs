@@ -69,7 +69,8 @@ pub enum FrameKind {
     Probe = 9,
     /// There is. It names the round as the question does.
     ProbeAnswer = 10,
-    /// The sender closes the session in good order: it asks for nothing more and has answered everything (003-10).
+    /// The sender closes the session in good order: it asks for nothing more and has answered everything (003-10). It is the last
+    /// frame of each link: what waited there comes before it.
     Close = 11,
 }
 

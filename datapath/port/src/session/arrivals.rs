@@ -251,11 +251,8 @@ impl PortSession {
             }
             FrameKind::ProbeAnswer => {}
             FrameKind::Close => {
-                if self.phase == SessionPhase::Up && header.round == self.round {
-                    // It is not made anew: whoever uses it decides.
-                    self.is_closing = true;
-                    self.keeps = false;
-                    self.sink(DownCause::PeerClosed, CutCause::Down, now, effects);
+                if self.is_of_this_round(header) {
+                    self.closed_by_peer(link, now, effects);
                 }
             }
             FrameKind::Hello | FrameKind::Welcome | FrameKind::Refused => {
@@ -383,6 +380,7 @@ impl PortSession {
             effects.push(complete(&taken.message, completion));
         }
         self.look_at_flow(effects);
+        self.close_after_peer(now, effects);
     }
 
     fn violation(

@@ -77,6 +77,7 @@ impl PortSession {
         effects: &mut Vec<PortEffect>,
     ) {
         let tells = match self.phase {
+            SessionPhase::Up if self.peer_closes => Some(DownCause::PeerClosed),
             SessionPhase::Up => Some(cause),
             SessionPhase::Resetting => None,
             SessionPhase::Down if self.is_closing => None,
@@ -88,6 +89,22 @@ impl PortSession {
             self.cut(link, cut, now, effects);
         }
         self.sink_if_closed(now, effects);
+    }
+
+    /// The other end closes in good order. What it has answered may still be coming by other links, so that each is kept until it
+    /// says so by it too; it is not made anew: whoever uses it decides.
+    pub(super) fn closed_by_peer(&mut self, link: LinkIndex, now: Nanos, effects: &mut Vec<PortEffect>) {
+        (self.is_closing, self.peer_closes, self.keeps) = (true, true, false);
+        self.cut(link, CutCause::Down, now, effects);
+        self.close_after_peer(now, effects);
+    }
+
+    /// Goes down after the other end when nothing can come any more, or nothing is waited for.
+    pub(super) fn close_after_peer(&mut self, now: Nanos, effects: &mut Vec<PortEffect>) {
+        let is_over = self.links.up() == 0 || self.outbox.is_empty();
+        if self.peer_closes && is_over && self.phase == SessionPhase::Up {
+            self.sink(DownCause::PeerClosed, CutCause::Down, now, effects);
+        }
     }
 
     /// All links are closed: the clients are told, and then have their messages back (003-27).

@@ -329,9 +329,10 @@ fn a_session_that_is_closed_in_good_order_is_down_at_the_other_end_and_not_made_
     }
     session.pump(NOW, &mut effects);
     let closes = |effect: &PortEffect| matches!(effect, PortEffect::Send { header, .. } if header.kind == FrameKind::Close);
-    assert!(closes(&effects[0]));
+    assert!(closes(&effects[0]) && closes(&effects[1]), "by each link");
+    assert!(!effects[0].is_urgent(), "what waits there goes first");
     assert_eq!(
-        effects[1..],
+        effects[2..],
         [LINK, OTHER].map(|link| PortEffect::Cut {
             link,
             cause: CutCause::Closed
@@ -614,4 +615,69 @@ fn a_link_on_which_the_last_round_goes_on_is_cut_by_the_end_that_is_down() {
         assert_eq!(comes(&mut session, OTHER, &frame), (Landing::Nowhere, vec![cut]));
         assert_eq!(session.counters().stale, 1);
     }
+}
+
+/// By another link, or behind others on the same one, answers may be on their way that were given before.
+#[test]
+fn what_was_answered_before_a_close_arrives_after_it() {
+    let mut session = up();
+    let links = send(&mut session, [message(1, 0), message(2, 0), message(3, 0)]);
+    let (first, other) = (links[0], links[1]);
+    assert_ne!(first, other);
+    let effects = comes(&mut session, other, &of_round_1(FrameKind::Close, 0, 0)).1;
+    let cut = |link| PortEffect::Cut {
+        link,
+        cause: CutCause::Down,
+    };
+    assert_eq!(effects, [cut(other)], "nothing follows by this one");
+    assert_eq!(session.send(message(4, 0), &mut Vec::new()), Err(SendError::Down));
+    let mut effects = Vec::new();
+    session.lost(other, NOW, &mut effects);
+    session.pump(NOW, &mut effects);
+    session.tick(NOW.after(settings().again_after), &mut effects);
+    assert_eq!(effects, [], "nothing is sent again, and no link made anew");
+    let answered = comes(&mut session, first, &of_round_1(FrameKind::Answer, 0, 0)).1;
+    assert!(
+        matches!(answered[..], [PortEffect::Complete { key: 1, .. }]),
+        "{answered:?}"
+    );
+    let effects = comes(&mut session, first, &of_round_1(FrameKind::Close, 0, 0)).1;
+    assert_eq!(effects, [cut(first)], "and by none");
+    let mut effects = Vec::new();
+    session.lost(first, NOW, &mut effects);
+    assert_eq!(effects[0], PortEffect::Down(DownCause::PeerClosed));
+    assert_eq!(
+        effects.len(),
+        3,
+        "what was sent by the link that is gone comes back: {effects:?}"
+    );
+}
+
+#[test]
+fn a_session_that_is_closed_while_it_has_no_link_makes_one_to_say_so() {
+    let mut session = up();
+    let mut effects = Vec::new();
+    session.lost(LINK, NOW, &mut effects);
+    session.lost(OTHER, NOW, &mut effects);
+    session.close(NOW, &mut effects);
+    assert_eq!((effects.len(), session.phase()), (0, SessionPhase::Up));
+    let later = NOW.after(settings().again_after);
+    session.tick(later, &mut effects);
+    assert_eq!(effects, [PortEffect::Dial(LINK), PortEffect::Dial(OTHER)]);
+    session.connected(LINK, later, &mut effects);
+    session.welcomed(LINK, &hello(LINK, 1), later, &mut effects);
+    effects.clear();
+    session.pump(later, &mut effects);
+    assert!(matches!(effects[0], PortEffect::Send { header, .. } if header.kind == FrameKind::Close));
+    // If there is none to be had, it is closed all the same.
+    let mut session = up();
+    session.lost(LINK, NOW, &mut effects);
+    session.lost(OTHER, NOW, &mut effects);
+    session.close(NOW, &mut effects);
+    effects.clear();
+    session.tick(NOW.after(settings().down_after), &mut effects);
+    session.lost(LINK, NOW, &mut effects);
+    session.lost(OTHER, NOW, &mut effects);
+    assert_eq!(effects.last(), Some(&PortEffect::Down(DownCause::NoLink)));
+    assert_eq!(session.phase(), SessionPhase::Closed);
 }
