@@ -50,6 +50,7 @@ enum Entry {
         words: ClientWords,
         epoch: Epoch,
         buffer: Option<BufferIndex>,
+        asks_accepted: bool,
         by: Bringer,
     },
     /// The client has it. If it was answered before, the other end may have that answer meanwhile.
@@ -121,6 +122,8 @@ pub(crate) struct Due {
     pub(crate) words: ClientWords,
     pub(crate) epoch: Epoch,
     pub(crate) buffer: Option<BufferIndex>,
+    /// Its sender wants to know that it is with its client; by this link, if it is there.
+    pub(crate) asks_accepted: Option<LinkIndex>,
 }
 
 /// All that was received.
@@ -240,6 +243,7 @@ impl Inbox {
                     words: header.words,
                     epoch: header.epoch,
                     buffer,
+                    asks_accepted: header.asks_accepted,
                     by,
                 };
                 stream.open += 1;
@@ -280,6 +284,12 @@ impl Inbox {
         }
     }
 
+    /// Whether a message of this number was given to its client, or was void.
+    pub(crate) fn has_delivered(&self, stream: StreamIndex, sequence: u64) -> bool {
+        let stream = self.streams.get(stream.usize());
+        stream.is_some_and(|stream| sequence < stream.next)
+    }
+
     /// The next message of a stream that may be delivered.
     pub(crate) fn due(&mut self, index: StreamIndex) -> Option<Due> {
         let stream = self.streams.get_mut(index.usize())?;
@@ -294,6 +304,7 @@ impl Inbox {
                     words,
                     epoch,
                     buffer,
+                    asks_accepted,
                     by,
                 } => {
                     *entry = Entry::Given {
@@ -310,6 +321,7 @@ impl Inbox {
                         words,
                         epoch,
                         buffer,
+                        asks_accepted: by.link.filter(|_| asks_accepted),
                     });
                 }
             }

@@ -14,7 +14,7 @@
 //! | [`Completes`] | the client is told when | specification |
 //! |---|---|---|
 //! | `Sent` | its last byte was given to the network; it may be lost with its link, which is counted | 003-23 |
-//! | `Accepted` | the other end has it whole; it may be lost with that node | 003-22 |
+//! | `Accepted` | the other end has given it to its client; it may be lost with that node | 003-22 |
 //! | `Answered` | the other end's client has answered: executed, or stable, as the answer's words say | 003-21 |
 //!
 //! A block request completes on nothing less than `Answered`.

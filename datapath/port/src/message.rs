@@ -11,7 +11,8 @@ pub type ClientWords = [u8; CLIENT_WORDS_BYTES];
 pub enum Completes {
     /// When its last byte has been given to the network. Whether it arrives is not promised.
     Sent,
-    /// When the other end has the whole of it, whatever its client does.
+    /// When the other end has given it to its client, in its order, whatever that does then: what only waits there for others
+    /// before it would be lost with the session.
     Accepted,
     /// When the other end's client has answered it. What a block request needs.
     Answered,

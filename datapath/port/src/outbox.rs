@@ -58,6 +58,11 @@ impl Taken {
         }
     }
 
+    /// Its client was told that it is sent, and no more. One that was accepted has been delivered.
+    fn may_be_lost(&self) -> bool {
+        self.is_told && self.message.completes == Completes::Sent
+    }
+
     /// An answer comes by the link that its message went by, or not at all: of all others that ever carried it, none is left.
     /// So no two bring data to where the client wants it.
     pub(crate) fn may_be_answered_by(&self, link: LinkIndex) -> bool {
@@ -358,7 +363,7 @@ impl Outbox {
     }
 
     /// Everything goes, stream by stream in order; each message that its client has not been told of is given to `gone`. The
-    /// numbers begin anew. Returns how many were told of, and may be lost now.
+    /// numbers begin anew. Returns how many may be lost now though their clients were told that they are sent.
     pub(crate) fn clear(&mut self, mut gone: impl FnMut(&PortMessage, Completion)) -> u64 {
         let mut lost = 0;
         for stream in &mut self.streams {
@@ -367,7 +372,7 @@ impl Outbox {
                 taken.is_free = true;
                 free.push(place);
                 match taken.is_told {
-                    true => lost += 1,
+                    true => lost += u64::from(taken.may_be_lost()),
                     false => {
                         let may_land = taken.was_sent;
                         gone(&taken.message, Completion::Nack { may_land });
@@ -395,8 +400,8 @@ impl Outbox {
         lost
     }
 
-    /// All that clients have not been told of is to be sent anew, in order and with new numbers. Returns how many messages
-    /// were told of and may be lost now.
+    /// All that clients have not been told of is to be sent anew, in order and with new numbers. Returns how many may be lost now
+    /// though their clients were told that they are sent.
     pub(crate) fn begin_anew(&mut self) -> u64 {
         let mut lost = 0;
         self.ready.clear();
@@ -411,7 +416,7 @@ impl Outbox {
                 let taken = *outbox.places.get(place as usize)?;
                 match taken.is_told {
                     true => {
-                        lost += 1;
+                        lost += u64::from(taken.may_be_lost());
                         outbox.release(place);
                     }
                     false => {

@@ -58,7 +58,7 @@ pub struct Counters {
     pub violations: u64,
     /// Links refused, by either end, because two machines speak as one run of one node.
     pub clones: u64,
-    /// Messages whose clients were told that they are sent, and which were lost then.
+    /// Messages whose clients were told that they are sent ([`Completes::Sent`]), and which were lost then.
     pub lost_after_sent: u64,
 }
 

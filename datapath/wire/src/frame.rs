@@ -57,7 +57,7 @@ pub enum FrameKind {
     Refused = 3,
     /// A message of a client, to be answered.
     Message = 4,
-    /// The whole of a message has arrived; its answer comes later (003-22).
+    /// A message was given to its client whole and in its order; its answer comes later (003-22).
     Accepted = 5,
     /// What the client at the other end has to say to a message (003-21).
     Answer = 6,
@@ -137,7 +137,7 @@ pub struct FrameHeader {
     /// The message was lost with a link after its sender had been told that it is sent (003-23), and its data with it.
     /// This fills its place in the order.
     pub is_void: bool,
-    /// The sender of a message wants to know at once that it has arrived (003-22).
+    /// The sender of a message wants to know as soon as it is with its client (003-22).
     pub asks_accepted: bool,
     /// What the client has to say of it.
     pub words: [u8; CLIENT_WORDS_BYTES],

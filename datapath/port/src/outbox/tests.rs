@@ -96,17 +96,20 @@ fn what_a_link_took_with_it_is_sent_first_in_order_and_says_how_far_behind_it_is
 
 #[test]
 fn what_comes_back_says_whether_it_may_land() {
-    let mut outbox = with(1, 2, 0..4);
-    assert_eq!(sent(&mut outbox, LINK).len(), 2);
-    outbox.sent(StreamIndex(0), 1).unwrap().is_told = true;
+    let mut outbox = with(1, 3, 0..5);
+    assert_eq!(sent(&mut outbox, LINK).len(), 3);
+    for (sequence, completes) in [(1, Completes::Sent), (2, Completes::Accepted)] {
+        let taken = outbox.sent(StreamIndex(0), sequence).unwrap();
+        (taken.message.completes, taken.is_told) = (completes, true);
+    }
     let mut back = Vec::new();
     assert_eq!(
         outbox.clear(|message, nack| back.push((message.key, nack))),
         1,
-        "one was told already"
+        "of two that were told already one was delivered"
     );
     let nack = |may_land| Completion::Nack { may_land };
-    assert_eq!(back, [(0, nack(true)), (2, nack(false)), (3, nack(false))]);
+    assert_eq!(back, [(0, nack(true)), (3, nack(false)), (4, nack(false))]);
     assert!(outbox.is_empty());
     assert_eq!(outbox.check(), Ok(()));
 }

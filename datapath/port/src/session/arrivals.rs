@@ -285,14 +285,12 @@ impl PortSession {
                 return self.violation(link, violation, now, effects);
             }
         };
-        if header.asks_accepted {
-            let accepted = FrameHeader {
-                client: header.client,
-                stream: header.stream,
-                sequence: header.sequence,
-                ..self.header(FrameKind::Accepted)
-            };
-            self.give(link, accepted, Payload::None, effects);
+        // One that is held may be lost yet, with the session: that it is accepted is said when it is delivered.
+        if header.asks_accepted
+            && arrival != Arrival::New
+            && self.inbox.has_delivered(header.stream, header.sequence)
+        {
+            self.say_accepted(link, (header.client, header.stream, header.sequence), effects);
         }
         match arrival {
             Arrival::New => self.deliver(header.stream, effects),
@@ -329,7 +327,29 @@ impl PortSession {
                 buffer: due.buffer,
                 is_again: false,
             });
+            if let Some(link) = due.asks_accepted {
+                self.say_accepted(link, (due.client, due.stream, due.sequence), effects);
+            }
         }
+    }
+
+    /// If the link is gone, the message comes again by another one, and this is said by that.
+    fn say_accepted(
+        &mut self,
+        link: LinkIndex,
+        (client, stream, sequence): (u8, StreamIndex, u64),
+        effects: &mut Vec<PortEffect>,
+    ) {
+        if self.links.state(link) != Some(LinkState::Up) {
+            return;
+        }
+        let accepted = FrameHeader {
+            client,
+            stream,
+            sequence,
+            ..self.header(FrameKind::Accepted)
+        };
+        self.give(link, accepted, Payload::None, effects);
     }
 
     fn accepted(&mut self, header: &FrameHeader, effects: &mut Vec<PortEffect>) {

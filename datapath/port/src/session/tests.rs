@@ -681,3 +681,43 @@ fn a_session_that_is_closed_while_it_has_no_link_makes_one_to_say_so() {
     assert_eq!(effects.last(), Some(&PortEffect::Down(DownCause::NoLink)));
     assert_eq!(session.phase(), SessionPhase::Closed);
 }
+
+/// What is held is thrown away when the session goes down, and its sender does not send it again once it was told.
+#[test]
+fn a_message_is_accepted_when_it_is_delivered() {
+    let mut session = up();
+    let asks = |sequence, attempt| FrameHeader {
+        asks_accepted: true,
+        behind: sequence as u16,
+        attempt,
+        ..of_round_1(FrameKind::Message, sequence, 0)
+    };
+    let accepted = |link, sequence| PortEffect::Send {
+        link,
+        header: of_round_1(FrameKind::Accepted, sequence, 0),
+        payload: Payload::None,
+    };
+    assert_eq!(
+        comes(&mut session, LINK, &asks(1, 0)).1,
+        [],
+        "one before it is missing"
+    );
+    assert_eq!(comes(&mut session, OTHER, &asks(1, 1)).1, [], "and still is");
+    let effects = comes(&mut session, LINK, &asks(0, 0)).1;
+    assert!(
+        matches!(effects[..], [PortEffect::Deliver { sequence: 0, .. }, first, PortEffect::Deliver { sequence: 1, .. }, second]
+            if first == accepted(LINK, 0) && second == accepted(OTHER, 1)),
+        "{effects:?}"
+    );
+    assert_eq!(
+        comes(&mut session, OTHER, &asks(0, 1)).1,
+        [accepted(OTHER, 0)],
+        "whoever asks again has not heard it"
+    );
+    // By a link that is gone it is not said: its sender asks again.
+    let mut session = up();
+    comes(&mut session, LINK, &asks(1, 0));
+    session.lost(LINK, NOW, &mut Vec::new());
+    let effects = comes(&mut session, OTHER, &asks(0, 0)).1;
+    assert_eq!(effects.len(), 3, "{effects:?}");
+}

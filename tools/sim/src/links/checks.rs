@@ -164,8 +164,11 @@ impl World {
             Completion::Sent => {
                 (sent.message.completes != Completes::Sent).then_some("does not end by being sent")
             }
+            Completion::Accepted if sent.message.completes != Completes::Accepted => {
+                Some("does not end by being accepted")
+            }
             Completion::Accepted => {
-                (sent.message.completes != Completes::Accepted).then_some("does not end by being accepted")
+                (sent.delivered == 0).then_some("is said to be accepted and was not delivered")
             }
             Completion::Answered { words, payload_bytes } => {
                 let names_it = client::named(&words) == (key, !key);
