@@ -82,6 +82,8 @@ struct Stream {
     next: u64,
     /// Held, or with the client and never answered: of these the other end sends a window at most.
     open: u16,
+    /// Settled, and with the client all the same: it was delivered again, and the other end has had its first answer after all.
+    again: usize,
     entries: Box<[Entry]>,
 }
 
@@ -143,6 +145,7 @@ impl Inbox {
             settled: 0,
             next: 0,
             open: 0,
+            again: 0,
             entries: vec![Entry::Absent; settings.span() as usize].into(),
         };
         Inbox {
@@ -179,7 +182,7 @@ impl Inbox {
                     },
                 ) => {
                     *entry = Entry::Absent;
-                    self.given -= 1;
+                    stream.again += 1;
                 }
                 _ => return Err(Violation::NeverAnswered),
             }
@@ -202,6 +205,18 @@ impl Inbox {
         }
     }
 
+    /// Whether a message whose header has come may be due to its client when the whole of it has: then its payload needs a
+    /// buffer. While it is arriving, the answer that is known may have been given, sent and lost.
+    pub(crate) fn may_be_delivered(&mut self, header: &FrameHeader) -> bool {
+        let stream = self.streams.get_mut(header.stream.usize());
+        match stream.and_then(|stream| stream.at(header.sequence)) {
+            None => false,
+            Some(Entry::Absent) => true,
+            Some(Entry::Held { by, .. } | Entry::Given { by, .. }) => by.is_before(header.attempt),
+            Some(Entry::Answered(answer)) => answer.is_repeatable && answer.by.is_before(header.attempt),
+        }
+    }
+
     /// A message has come whole, by this link. What lies in its buffer is wanted unless it is known.
     ///
     /// # Errors
@@ -213,6 +228,11 @@ impl Inbox {
         buffer: Option<BufferIndex>,
     ) -> Result<Arrival, Violation> {
         let arrival = self.judge(header)?;
+        let lacks_data = header.payload_bytes > 0 && buffer.is_none();
+        if lacks_data && arrival != Arrival::Known {
+            // Its header came when no message could come.
+            return Err(Violation::OutOfPlace);
+        }
         let index = header.stream;
         let by = Bringer {
             link: Some(link),
@@ -333,6 +353,11 @@ impl Inbox {
         let Some(stream) = self.streams.get_mut(answer.stream.usize()) else {
             return false;
         };
+        if answer.sequence < stream.settled && stream.again > 0 {
+            stream.again -= 1;
+            self.given -= 1;
+            return false;
+        }
         let Some(entry) = stream.at(answer.sequence) else {
             return false;
         };
@@ -431,7 +456,7 @@ impl Inbox {
             if open != usize::from(stream.open) {
                 return Err(format!("stream {at} counts {} open, has {open}", stream.open));
             }
-            given += with_clients;
+            given += with_clients + stream.again;
         }
         match given == self.given {
             true => Ok(()),

@@ -30,6 +30,8 @@ struct Link {
     heard: Nanos,
     /// A probe is under way since.
     probed: Option<Nanos>,
+    /// When the other end was told last that its bytes arrive, of a frame that takes long; when the link was made, if never.
+    encouraged: Nanos,
     /// When it came into its state.
     since: Nanos,
     /// The session's round that the other end was told in the greeting.
@@ -66,6 +68,7 @@ impl Links {
             awaited_bytes: 0,
             heard: now,
             probed: None,
+            encouraged: now,
             since: now,
             told_round: 0,
         };
@@ -115,6 +118,7 @@ impl Links {
             },
             heard: now,
             probed: None,
+            encouraged: now,
             since: now,
             told_round: entry.told_round,
         };
@@ -142,6 +146,20 @@ impl Links {
             entry.heard = now;
             entry.probed = None;
         }
+    }
+
+    /// Bytes of a frame have come that is not whole yet. Whether the other end should be told, which may hear nothing else from
+    /// here until all of it has come.
+    pub(crate) fn hears(&mut self, link: LinkIndex, now: Nanos, probe_after: Nanos) -> bool {
+        self.heard(link, now);
+        let Some(entry) = self.links.get_mut(link.usize()) else {
+            return false;
+        };
+        let is_due = entry.state == LinkState::Up && now.since(entry.encouraged) >= probe_after;
+        if is_due {
+            entry.encouraged = now;
+        }
+        is_due
     }
 
     /// A frame of so many bytes was given to it.

@@ -182,6 +182,8 @@ pub enum Payload {
     Message {
         /// The session's place for it, to be given back with [`transmitted`](crate::PortSession::transmitted).
         place: u32,
+        /// Which sending from that place it is: a place is used again, and so may a client's name be.
+        generation: u32,
         /// The client's name for it.
         key: u64,
     },

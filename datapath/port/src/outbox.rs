@@ -35,6 +35,8 @@ pub(crate) struct Taken {
     pub(crate) attempts: u8,
     /// The link it was sent by last, while that lives.
     pub(crate) link: Option<LinkIndex>,
+    /// How often this place was taken and something sent from it, modulo 2^32.
+    pub(crate) generation: u32,
     /// When it was sent last in this round.
     pub(crate) sent_at: Option<Nanos>,
     /// The next one that waits on its stream.
@@ -51,6 +53,7 @@ impl Taken {
             is_told: false,
             was_sent: false,
             attempts: 0,
+            generation: 0,
             link: None,
             sent_at: None,
             next: NONE,
@@ -221,7 +224,10 @@ impl Outbox {
             last.next = place;
         }
         if let Some(entry) = self.places.get_mut(place as usize) {
-            *entry = taken;
+            *entry = Taken {
+                generation: entry.generation.wrapping_add(1),
+                ..taken
+            };
         }
         self.look_ready(message.stream);
     }
@@ -288,6 +294,7 @@ impl Outbox {
         taken.link = Some(link);
         taken.was_sent = true;
         taken.sent_at = Some(now);
+        taken.generation = taken.generation.wrapping_add(1);
         let now_sent = *taken;
         taken.attempts = taken.attempts.wrapping_add(1);
         Some((place, now_sent, (now_sent.sequence - lowest) as u16))
@@ -305,10 +312,10 @@ impl Outbox {
         stream.is_some_and(|stream| sequence < stream.next_sent)
     }
 
-    /// A message that lies in a place, if it is still the one meant.
-    pub(crate) fn at(&mut self, place: u32, key: u64) -> Option<&mut Taken> {
+    /// A message that lies in a place, if that was what was sent from there then.
+    pub(crate) fn at(&mut self, place: u32, generation: u32) -> Option<&mut Taken> {
         let taken = self.places.get_mut(place as usize)?;
-        (!taken.is_free && taken.message.key == key).then_some(taken)
+        (!taken.is_free && taken.generation == generation).then_some(taken)
     }
 
     /// The answer to a message has come: its place is free. Returns what it was; `None` when there was none.

@@ -305,13 +305,17 @@ impl PortSession {
             self.counters.sent += 1;
             self.counters.lost_after_sent += u64::from(is_void && message.completes == Completes::Sent);
             self.links.awaits(link, message.answer_bytes);
-            let key = message.key;
-            self.give(link, header, Payload::Message { place, key }, effects);
+            let payload = Payload::Message {
+                place,
+                generation: taken.generation,
+                key: message.key,
+            };
+            self.give(link, header, payload, effects);
         }
         self.close_if_done(now, effects);
     }
 
-    /// A frame has been given to the network whole; `bytes` are all of it.
+    /// A frame has been given to the network whole; `bytes` are all of it. Not after its link was [lost](PortSession::lost).
     pub fn transmitted(
         &mut self,
         link: LinkIndex,
@@ -321,8 +325,10 @@ impl PortSession {
     ) {
         self.links.transmitted(link, bytes);
         match payload {
-            Payload::Message { place, key } => {
-                let Some(taken) = self.outbox.at(place, key) else {
+            Payload::Message {
+                place, generation, ..
+            } => {
+                let Some(taken) = self.outbox.at(place, generation) else {
                     return;
                 };
                 if taken.message.completes == Completes::Sent && !std::mem::replace(&mut taken.is_told, true)
@@ -337,6 +343,15 @@ impl PortSession {
                 }
             }
             Payload::None | Payload::Greeting(_) => {}
+        }
+    }
+
+    /// Bytes have come by a link, of a frame that is not whole yet: to be called when some have, and no header or frame with them.
+    /// A link that needs longer for one frame than it may be silent is not given up by this, at neither end.
+    pub fn heard(&mut self, link: LinkIndex, now: Nanos, effects: &mut Vec<PortEffect>) {
+        if self.links.hears(link, now, self.settings.probe_after) {
+            let probe = self.header(FrameKind::Probe);
+            self.give(link, probe, Payload::None, effects);
         }
     }
 

@@ -31,6 +31,9 @@ const STEPS: u64 = 3000;
 /// session goes down and comes up, and a client takes 30 ms to answer.
 const HEALED_WITHIN: Nanos = Nanos::from_millis(400);
 
+/// The same where one frame takes up to 9 ms, and all may have to go by one link.
+const HEALED_SLOWLY_WITHIN: Nanos = Nanos::from_millis(4000);
+
 struct World {
     now: Nanos,
     rng: Rng,
@@ -42,6 +45,8 @@ struct World {
     connections: Vec<Connection>,
     /// Nothing happens to the connections of link 0, and no end stands still or starts anew.
     has_sound_link: bool,
+    /// One frame may take longer than a link may be silent.
+    is_slow: bool,
     next_key: u64,
     /// Messages given back whose sender has been up since: they are over.
     over: BTreeSet<u64>,
@@ -49,6 +54,7 @@ struct World {
 
 /// Runs one seed.
 pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
+    let is_slow = rng.one_in(6);
     let window = rng.between(1, 8) as u16;
     let streams = rng.between(1, 4) as u16;
     let settings = SessionSettings {
@@ -61,7 +67,8 @@ pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
         lost_after: Nanos::from_millis(4),
         again_after: Nanos::from_micros(300),
         down_after: Nanos::from_millis(rng.between(2, 9)),
-        answer_within: rng.one_in(4).then_some(Nanos::from_millis(20)),
+        // One frame may take half of that.
+        answer_within: (rng.one_in(4) && !is_slow).then_some(Nanos::from_millis(20)),
     };
     let keeps = rng.one_in(3);
     let ends = [0, 1].map(|side| End::new(side, settings, keeps, findings.clone()));
@@ -75,6 +82,7 @@ pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
         ends,
         connections: Vec::new(),
         has_sound_link,
+        is_slow,
         next_key: 1,
         over: BTreeSet::new(),
         rng,
@@ -119,7 +127,8 @@ impl World {
             end.session.pump(self.now, &mut end.effects);
             self.carry_out(side);
             let end = &mut self.ends[side];
-            end.transmit(&mut self.connections, self.now);
+            end.transmit(&mut self.connections, self.now, &mut self.rng);
+            end.left(self.now);
             end.close(&mut self.connections, self.now, &mut self.rng);
             self.carry_out(side);
             self.check(side);
@@ -143,7 +152,7 @@ impl World {
                     continue;
                 }
                 end.lines.insert(link, Line::new(self.connections.len()));
-                self.connections.push(Connection::new(link, rng));
+                self.connections.push(Connection::new(link, self.is_slow, rng));
                 end.session.connected(link, now, &mut end.effects);
             }
         } else {
@@ -276,9 +285,10 @@ impl World {
             self.next_key += 1;
             let key = self.next_key;
             let stream = StreamIndex(rng.below(self.settings.streams.into()) as u16);
-            let sizes = match rng.below(3) {
+            let sizes = match rng.below(4) {
                 0 => (0, rng.between(1, 3000) as u32),
                 1 => (rng.between(1, 3000) as u32, 0),
+                2 => (rng.between(1, 3000) as u32, rng.between(1, 3000) as u32),
                 _ => (0, 0),
             };
             let completes = match rng.below(8) {
@@ -351,14 +361,26 @@ impl World {
                 self.hash.add([key]);
                 self.completed(side, key, completion, is_up);
             }
-            Event::Cut(CutCause::Violation(violation)) => {
+            Event::Cut(_, CutCause::Violation(violation)) => {
                 self.find(
                     side,
                     Invariant::DataPath,
                     format!("the other end is said to do wrong: {violation}"),
                 );
             }
-            Event::Cut(_) => {}
+            // Unless the other end has given it up before, and goes down.
+            Event::Cut(link, CutCause::Silent)
+                if self.has_sound_link
+                    && link == LinkIndex(0)
+                    && self.ends[1 - side].session.link(link) == Some(LinkState::Up) =>
+            {
+                self.find(
+                    side,
+                    Invariant::Isolation,
+                    "a sound link is given up as silent".to_owned(),
+                );
+            }
+            Event::Cut(..) => {}
         }
     }
 

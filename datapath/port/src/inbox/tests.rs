@@ -125,8 +125,46 @@ fn a_read_is_delivered_again_when_its_answer_is_lost() {
     assert_eq!(inbox.given(), 1);
     // The other end has got the first answer after all, and sends what its window allows.
     assert_eq!(arrive(&mut inbox, 1, 0, 0), Ok(Arrival::New));
-    assert_eq!((inbox.given(), due(&mut inbox)), (0, vec![1]));
+    assert_eq!(due(&mut inbox), [1]);
+    assert_eq!(inbox.given(), 2, "the client is at work on it all the same");
     assert!(!answer(&mut inbox, 0, true), "nobody waits for it");
+    assert_eq!(inbox.given(), 1);
+    assert!(!answer(&mut inbox, 0, true), "nor is it answered twice");
+    assert_eq!(inbox.given(), 1);
+}
+
+/// While its payload arrives, the answer that was known is sent, and lost.
+#[test]
+fn a_message_with_a_payload_that_may_be_delivered_again_has_a_buffer() {
+    let with_data = |attempt| FrameHeader {
+        payload_bytes: 512,
+        ..header(0, 0, attempt)
+    };
+    let (link, buffer) = (LinkIndex(0), Some(BufferIndex(1)));
+    let mut inbox = inbox(4);
+    let needs = |inbox: &mut Inbox, attempt| inbox.may_be_delivered(&with_data(attempt));
+    assert!(needs(&mut inbox, 0));
+    assert_eq!(inbox.arrive(&with_data(0), link, buffer), Ok(Arrival::New));
+    assert!(needs(&mut inbox, 1) && !needs(&mut inbox, 0), "held");
+    assert_eq!(due(&mut inbox), [0]);
+    assert!(needs(&mut inbox, 1) && !needs(&mut inbox, 0), "with the client");
+    assert!(answer(&mut inbox, 0, true));
+    assert_eq!(
+        inbox.judge(&with_data(1)),
+        Ok(Arrival::Known),
+        "its answer is not sent yet"
+    );
+    assert!(needs(&mut inbox, 1) && !needs(&mut inbox, 0), "answered");
+    assert_eq!(answers(&mut inbox).len(), 1);
+    assert_eq!(
+        inbox.arrive(&with_data(1), link, None),
+        Err(Violation::OutOfPlace),
+        "it is delivered with its data or not at all"
+    );
+    assert_eq!(inbox.arrive(&with_data(1), link, buffer), Ok(Arrival::Again));
+    // What is not done again needs none.
+    assert!(answer(&mut inbox, 0, false));
+    assert!(!needs(&mut inbox, 2));
 }
 
 #[test]

@@ -94,6 +94,34 @@ fn what_a_link_took_with_it_is_sent_first_in_order_and_says_how_far_behind_it_is
     assert_eq!(outbox.check(), Ok(()));
 }
 
+/// The network says late that a frame has left, when its message is long answered, and another one with the same name lies in its
+/// place; or when it was sent once more.
+#[test]
+fn what_was_sent_is_known_by_its_place_and_how_often_that_was_used() {
+    let mut outbox = Outbox::new(&settings(1, 2, 1));
+    let sent = |outbox: &mut Outbox| {
+        outbox
+            .next(LINK, Nanos(1))
+            .map(|(place, taken, _)| (place, taken.generation))
+            .unwrap()
+    };
+    assert!(outbox.take(message(0, 7)));
+    let (place, first) = sent(&mut outbox);
+    assert!(outbox.at(place, first).is_some());
+    outbox.lost(LINK);
+    assert_eq!(sent(&mut outbox), (place, first + 1));
+    assert!(outbox.at(place, first).is_none());
+    assert!(outbox.answered(StreamIndex(0), 0).is_some());
+    assert!(outbox.at(place, first + 1).is_none(), "nothing lies there");
+    assert!(outbox.take(message(0, 7)));
+    assert!(
+        outbox.at(place, first + 1).is_none(),
+        "what lies there now was not sent yet"
+    );
+    let (_, last) = sent(&mut outbox);
+    assert!(outbox.at(place, first + 1).is_none() && outbox.at(place, last).is_some());
+}
+
 #[test]
 fn what_comes_back_says_whether_it_may_land() {
     let mut outbox = with(1, 3, 0..5);

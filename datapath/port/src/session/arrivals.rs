@@ -161,7 +161,7 @@ impl PortSession {
         }
         match header.kind {
             FrameKind::Message => match self.inbox.judge(header) {
-                Ok(Arrival::New | Arrival::Again) if header.payload_bytes > 0 => Landing::Buffer,
+                Ok(_) if header.payload_bytes > 0 && self.inbox.may_be_delivered(header) => Landing::Buffer,
                 Ok(_) => Landing::Nowhere,
                 Err(violation) => {
                     self.violation(link, violation, now, effects);
@@ -230,7 +230,7 @@ impl PortSession {
                 self.other_round(link, now, effects);
             }
             FrameKind::Message => self.message(link, header, buffer, now, effects),
-            FrameKind::Accepted => self.accepted(header, effects),
+            FrameKind::Accepted => self.accepted(link, header, effects),
             FrameKind::Answer => self.answered(link, header, landed, now, effects),
             FrameKind::Reset if self.dials => self.violation(link, Violation::OutOfPlace, now, effects),
             FrameKind::Reset => self.reset_asked(link, header.round, now, effects),
@@ -352,8 +352,10 @@ impl PortSession {
         self.give(link, accepted, Payload::None, effects);
     }
 
-    fn accepted(&mut self, header: &FrameHeader, effects: &mut Vec<PortEffect>) {
+    fn accepted(&mut self, link: LinkIndex, header: &FrameHeader, effects: &mut Vec<PortEffect>) {
+        // As with an answer: by another link than its message went by last, it is read from memory that is given back.
         if let Some(taken) = self.outbox.sent(header.stream, header.sequence)
+            && taken.may_be_answered_by(link)
             && taken.message.completes == Completes::Accepted
             && !std::mem::replace(&mut taken.is_told, true)
         {

@@ -721,3 +721,59 @@ fn a_message_is_accepted_when_it_is_delivered() {
     let effects = comes(&mut session, OTHER, &asks(0, 0)).1;
     assert_eq!(effects.len(), 3, "{effects:?}");
 }
+
+/// One frame may take longer than a link may be silent, at the end that reads it and at the end that sends it.
+#[test]
+fn a_link_that_carries_one_frame_for_long_is_not_given_up() {
+    let mut session = up();
+    let settings = settings();
+    let slow = of_round_1(FrameKind::Message, 0, 1 << 20);
+    let mut effects = Vec::new();
+    assert_eq!(session.landing(LINK, &slow, NOW, &mut effects), Landing::Buffer);
+    let step = Nanos(settings.probe_after.0 / 4);
+    let mut now = NOW;
+    let mut probes = Vec::new();
+    while now.since(NOW) < Nanos(settings.lost_after.0 * 3) {
+        now = now.after(step);
+        // The other link is well.
+        session.heard(LINK, now, &mut effects);
+        session.arrived(
+            OTHER,
+            &FrameHeader::of(FrameKind::ProbeAnswer),
+            Landed::Nowhere,
+            now,
+            &mut effects,
+        );
+        session.tick(now, &mut effects);
+        for effect in effects.drain(..) {
+            match effect {
+                PortEffect::Send {
+                    link: LINK, header, ..
+                } if header.kind == FrameKind::Probe => probes.push(now),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(session.link(LINK), Some(LinkState::Up));
+    let apart = probes.windows(2).map(|two| two[1].since(two[0]));
+    assert!(
+        apart.clone().all(|apart| apart == settings.probe_after),
+        "{probes:?}"
+    );
+    assert_eq!(
+        apart.count(),
+        11,
+        "so the other end hears of it, and not more often"
+    );
+    // When nothing comes any more, it is given up.
+    session.arrived(
+        OTHER,
+        &FrameHeader::of(FrameKind::ProbeAnswer),
+        Landed::Nowhere,
+        now.after(settings.lost_after),
+        &mut effects,
+    );
+    session.tick(now.after(settings.lost_after), &mut effects);
+    let cause = CutCause::Silent;
+    assert_eq!(effects.last(), Some(&PortEffect::Cut { link: LINK, cause }));
+}

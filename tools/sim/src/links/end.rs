@@ -30,6 +30,10 @@ pub(super) struct Line {
     urgent: VecDeque<(FrameHeader, Payload)>,
     others: VecDeque<(FrameHeader, Payload)>,
     arriving: Option<Arriving>,
+    /// Bytes of its payload that have come.
+    has_come: usize,
+    /// Frames that the network will say have left, and when.
+    leaving: VecDeque<(Nanos, u64, Payload)>,
     /// It was closed, and until then something may be under way.
     closes: Option<Nanos>,
     /// The session does not know yet that it is being closed: it may have given it frames before.
@@ -43,9 +47,17 @@ impl Line {
             urgent: VecDeque::new(),
             others: VecDeque::new(),
             arriving: None,
+            has_come: 0,
+            leaving: VecDeque::new(),
             closes: None,
             is_broken: false,
         }
+    }
+
+    /// Whether more of the payload that is arriving has come than before.
+    fn has_grown_to(&mut self, bytes: usize) -> bool {
+        let before = std::mem::replace(&mut self.has_come, bytes);
+        bytes > before
     }
 }
 
@@ -92,7 +104,7 @@ pub(super) enum Event {
         completion: palisade_port::Completion,
         is_up: bool,
     },
-    Cut(CutCause),
+    Cut(LinkIndex, CutCause),
 }
 
 fn ends(side: usize, incarnation: u64) -> Ends {
@@ -194,7 +206,7 @@ impl End {
                         line.urgent.clear();
                         line.others.clear();
                     }
-                    tell(self, Event::Cut(cause));
+                    tell(self, Event::Cut(link, cause));
                 }
                 PortEffect::Deliver {
                     round,
@@ -276,7 +288,7 @@ impl End {
     }
 
     /// Gives the connections what they take.
-    pub(super) fn transmit(&mut self, connections: &mut [Connection], now: Nanos) {
+    pub(super) fn transmit(&mut self, connections: &mut [Connection], now: Nanos, rng: &mut Rng) {
         let peer = 1 - self.side;
         let links: Vec<LinkIndex> = self.lines.keys().copied().collect();
         for link in links {
@@ -315,6 +327,20 @@ impl End {
                 };
                 let bytes = frame.bytes();
                 connection.send(peer, frame, now);
+                let after = line.leaving.back().map_or(now, |(at, ..)| *at).max(now);
+                let says = after.after(Nanos::from_micros(rng.below(60)));
+                line.leaving.push_back((says, bytes, name));
+            }
+        }
+    }
+
+    /// The network says that frames have left, some time after they have.
+    pub(super) fn left(&mut self, now: Nanos) {
+        let links: Vec<LinkIndex> = self.lines.keys().copied().collect();
+        for link in links {
+            while let Some(line) = self.lines.get_mut(&link)
+                && let Some((_, bytes, name)) = line.leaving.pop_front_if(|(at, ..)| *at <= now)
+            {
                 self.session.transmitted(link, bytes, name, &mut self.effects);
             }
         }
@@ -364,6 +390,7 @@ impl End {
                 let Some(line) = self.lines.get_mut(&link) else {
                     return;
                 };
+                line.has_come = 0;
                 line.arriving = Some(Arriving {
                     header,
                     landing,
@@ -377,7 +404,16 @@ impl End {
             };
             let Some(arriving) = &line.arriving else { return };
             let part = arriving_part(arriving, now);
+            let bytes = part.2.len();
             self.write(part, now);
+            // Half a frame that arrives is a sign of life.
+            let grows = self
+                .lines
+                .get_mut(&link)
+                .is_some_and(|line| line.has_grown_to(bytes));
+            if grows && !closes {
+                self.session.heard(link, now, &mut self.effects);
+            }
             let Some(line) = self.lines.get_mut(&link) else {
                 return;
             };

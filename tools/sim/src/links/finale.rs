@@ -1,6 +1,6 @@
 //! The end of a run: when the faults are over, everything is answered and nothing is left.
 
-use super::{HEALED_WITHIN, World};
+use super::{HEALED_SLOWLY_WITHIN, HEALED_WITHIN, World};
 use crate::finding::Invariant;
 
 impl World {
@@ -16,7 +16,12 @@ impl World {
                 }
                 self.hash.add(before.map(|count| count as u64));
             }
-            let until = self.now.after(HEALED_WITHIN);
+            let within = if self.is_slow {
+                HEALED_SLOWLY_WITHIN
+            } else {
+                HEALED_WITHIN
+            };
+            let until = self.now.after(within);
             while self.now < until && !(self.is_idle() && self.ends.iter().all(|end| end.is_up)) {
                 self.step(false);
                 if self.findings.any() {
@@ -45,7 +50,8 @@ impl World {
     pub(super) fn is_idle(&self) -> bool {
         self.ends.iter().all(|end| {
             let clients = &end.clients;
-            clients.outstanding() == 0 && clients.works.is_empty() && end.session.outstanding() == 0
+            let is_empty = clients.works.is_empty() && clients.answers.is_empty() && end.buffers.is_empty();
+            is_empty && clients.outstanding() == 0 && end.session.outstanding() == 0
         })
     }
 }

@@ -48,14 +48,17 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A new one, some time after it was asked for.
-    pub(super) fn new(link: LinkIndex, rng: &mut Rng) -> Connection {
+    pub(super) fn new(link: LinkIndex, is_slow: bool, rng: &mut Rng) -> Connection {
         Connection {
             link,
             to: Default::default(),
             is_held: [true, true],
             breaks: [None, None],
             delay: Nanos::from_micros(rng.between(5, 400)),
-            nanos_per_byte: rng.between(1, 20),
+            nanos_per_byte: match is_slow {
+                true => rng.between(1500, 3000),
+                false => rng.between(1, 20),
+            },
         }
     }
 
