@@ -198,6 +198,13 @@ impl PortSession {
         self.inbox.given()
     }
 
+    /// The session follows an earlier one of this run with the same peer, which is closed. Before anything else: no round is
+    /// counted twice, those included that the other end was asked for and may be in without this end's knowledge.
+    pub fn follow(&mut self, earlier: &PortSession) {
+        self.round = earlier.round.max(earlier.reset.round());
+        self.peer_run = earlier.peer_run;
+    }
+
     /// From now on, what is not done when the session goes down is kept and sent in the next round, or given back. Of what is
     /// kept nobody is told; it may be done twice, in order.
     pub fn keep_messages(&mut self, keeps: bool) {

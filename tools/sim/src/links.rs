@@ -9,6 +9,7 @@
 
 mod checks;
 mod client;
+mod closing;
 mod end;
 mod faults;
 mod finale;
@@ -45,6 +46,12 @@ struct World {
     connections: Vec<Connection>,
     /// Nothing happens to the connections of link 0, and no end stands still or starts anew.
     has_sound_link: bool,
+    /// Links by which, from a step on and for good, nothing arrives at one end. There is always another link.
+    dead: Vec<(LinkIndex, usize)>,
+    dead_from: u64,
+    step: u64,
+    /// A session that is closed is followed by another one.
+    reopens: bool,
     /// One frame may take longer than a link may be silent.
     is_slow: bool,
     next_key: u64,
@@ -72,6 +79,14 @@ pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
     };
     let keeps = rng.one_in(3);
     let ends = [0, 1].map(|side| End::new(side, settings, keeps, findings.clone()));
+    let dies = |link: u8, rng: &mut Rng| rng.one_in(2).then(|| (LinkIndex(link), rng.index(2)));
+    let dead = match rng.one_in(4) {
+        true => (1..settings.links)
+            .filter_map(|link| dies(link, &mut rng))
+            .collect(),
+        false => Vec::new(),
+    };
+    let dead_from = rng.below(STEPS);
     let has_sound_link = settings.links > 1 && rng.one_in(3);
     let mut world = World {
         now: Nanos(0),
@@ -83,6 +98,10 @@ pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
         connections: Vec::new(),
         has_sound_link,
         is_slow,
+        dead,
+        dead_from,
+        step: 0,
+        reopens: true,
         next_key: 1,
         over: BTreeSet::new(),
         rng,
@@ -97,6 +116,9 @@ pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
         }
     }
     world.heal();
+    if !world.findings.any() {
+        world.closes_in_good_order();
+    }
     world.hash
 }
 
@@ -132,6 +154,7 @@ impl World {
             end.close(&mut self.connections, self.now, &mut self.rng);
             self.carry_out(side);
             self.check(side);
+            self.reopens(side);
         }
     }
 
@@ -152,7 +175,12 @@ impl World {
                     continue;
                 }
                 end.lines.insert(link, Line::new(self.connections.len()));
-                self.connections.push(Connection::new(link, self.is_slow, rng));
+                let mut connection = Connection::new(link, self.is_slow, rng);
+                if self.step > self.dead_from {
+                    let dead = self.dead.iter().filter(|(dead, _)| *dead == link);
+                    dead.for_each(|&(_, to)| connection.swallow(to));
+                }
+                self.connections.push(connection);
                 end.session.connected(link, now, &mut end.effects);
             }
         } else {
@@ -277,7 +305,11 @@ impl World {
     fn sends(&mut self, side: usize) {
         let now = self.now;
         let rng = &mut self.rng;
+        let is_closing = self.ends.iter().any(|end| end.is_closing);
         let end = &mut self.ends[side];
+        if end.is_closing {
+            return;
+        }
         for _ in 0..rng.below(4) {
             if end.holds_back && !rng.one_in(8) {
                 break;
@@ -311,7 +343,9 @@ impl World {
                 Err(error) => {
                     let may_be = match error {
                         SendError::Down => {
-                            !end.is_up || matches!(end.session.phase(), SessionPhase::Sinking(_))
+                            !end.is_up
+                                || is_closing
+                                || matches!(end.session.phase(), SessionPhase::Sinking(_))
                         }
                         SendError::Full => end.session.outstanding() == self.settings.messages as usize,
                         SendError::NoStream { .. } | SendError::TooLong { .. } => false,

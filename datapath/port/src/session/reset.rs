@@ -19,6 +19,10 @@ pub(super) struct Reset {
 }
 
 impl Reset {
+    pub(super) fn round(&self) -> u32 {
+        self.round
+    }
+
     /// The link is gone: the question, or what was answered, may be lost.
     pub(super) fn lost(&mut self, link: LinkIndex) {
         if self.asked_by == Some(link) {

@@ -777,3 +777,30 @@ fn a_link_that_carries_one_frame_for_long_is_not_given_up() {
     let cause = CutCause::Silent;
     assert_eq!(effects.last(), Some(&PortEffect::Cut { link: LINK, cause }));
 }
+
+/// The other end still knows the rounds of the session that was closed, and takes their numbers for late ones.
+#[test]
+fn rounds_go_on_from_one_session_of_a_run_to_the_next() {
+    let mut closed = up();
+    let mut effects = Vec::new();
+    closed.peer_left(NOW, &mut effects);
+    closed.lost(LINK, NOW, &mut effects);
+    closed.lost(OTHER, NOW, &mut effects);
+    closed.connected(LINK, NOW, &mut effects);
+    closed.welcomed(LINK, &hello(LINK, 0), NOW, &mut effects);
+    assert!(
+        matches!(effects.last(), Some(PortEffect::Send { header, .. }) if *header == reset(2)),
+        "{effects:?}"
+    );
+    closed.stop(NOW, &mut effects);
+    let mut session = PortSession::asking(ends(2, 3), settings(), Nanos(0)).unwrap();
+    session.follow(&closed);
+    session.earlier_runs_landed(&mut effects);
+    session.begin(NOW, &mut effects);
+    session.connected(LINK, NOW, &mut effects);
+    session.welcomed(LINK, &hello(LINK, 0), NOW, &mut effects);
+    assert!(
+        matches!(effects.last(), Some(PortEffect::Send { header, .. }) if *header == reset(3)),
+        "{effects:?}"
+    );
+}

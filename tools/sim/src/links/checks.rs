@@ -58,7 +58,10 @@ impl World {
             DownCause::NoLink | DownCause::PeerForgot => !self.has_sound_link,
             DownCause::NoAnswer => self.settings.answer_within.is_some(),
             DownCause::PeerLeft => true,
-            DownCause::NotYet | DownCause::PeerClosed | DownCause::Closed => false,
+            DownCause::PeerClosed | DownCause::Closed => {
+                !self.has_sound_link || self.ends.iter().any(|end| end.is_closing)
+            }
+            DownCause::NotYet => false,
         };
         // With a sound link an end goes down only because the other one did.
         let follows = matches!(cause, DownCause::NoLink | DownCause::PeerForgot);

@@ -6,7 +6,8 @@ use crate::finding::{Findings, Invariant};
 use crate::rng::Rng;
 use palisade_block::Nanos;
 use palisade_port::{
-    BufferIndex, CutCause, Ends, Landed, Landing, Payload, PortEffect, PortSession, SessionSettings,
+    BufferIndex, CutCause, DownCause, Ends, Landed, Landing, Payload, PortEffect, PortSession,
+    SessionSettings,
 };
 use palisade_wire::{FrameHeader, FrameKind, Hello, LinkRefusal, StartNumber, payload_checksum};
 use palisade_words::{Epoch, FeatureLevel, Incarnation, LinkIndex, ReactorIndex, Uuid};
@@ -75,6 +76,8 @@ pub(super) struct End {
     next_buffer: u32,
     pub(super) is_up: bool,
     pub(super) holds_back: bool,
+    /// It was closed or stopped by its users, or by the other end.
+    pub(super) is_closing: bool,
     /// Its clients answer at once.
     pub(super) is_prompt: bool,
     pub(super) incarnation: u64,
@@ -92,7 +95,7 @@ pub(super) struct End {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     Up,
-    Down(palisade_port::DownCause),
+    Down(DownCause),
     Deliver {
         round: u32,
         work: Work,
@@ -137,6 +140,7 @@ impl End {
             next_buffer: 0,
             is_up: false,
             holds_back: false,
+            is_closing: false,
             is_prompt: false,
             incarnation: 1,
             peer_ups: 0,
@@ -150,7 +154,19 @@ impl End {
     /// The program ends and starts: nothing of it is left but what others know.
     pub(super) fn restart(&mut self, settings: SessionSettings, keeps: bool, now: Nanos) {
         self.incarnation += 1;
-        self.session = session(self.side, self.incarnation, settings, keeps, now);
+        self.open(session(self.side, self.incarnation, settings, keeps, now));
+    }
+
+    /// A session that is closed is followed by another one of the same run.
+    pub(super) fn reopen(&mut self, settings: SessionSettings, keeps: bool, now: Nanos) {
+        let next = session(self.side, self.incarnation, settings, keeps, now);
+        let closed = self.open(next);
+        self.session.follow(&closed);
+    }
+
+    fn open(&mut self, next: PortSession) -> PortSession {
+        let before = std::mem::replace(&mut self.session, next);
+        self.is_closing = false;
         self.lines.clear();
         self.dials.clear();
         self.buffers.clear();
@@ -162,6 +178,7 @@ impl End {
         self.clients.answers.clear();
         self.clients.last.clear();
         self.effects.clear();
+        before
     }
 
     /// Says to the session when nothing of earlier runs can land any more.
@@ -270,6 +287,7 @@ impl End {
                 }
                 PortEffect::Down(cause) => {
                     self.is_up = false;
+                    self.is_closing |= cause == DownCause::PeerClosed;
                     tell(self, Event::Down(cause));
                 }
                 PortEffect::Flow { holds_back } => self.holds_back = holds_back,
@@ -464,6 +482,7 @@ impl End {
                     (_, None) => Landed::Nowhere,
                 };
                 self.session.arrived(link, header, landed, now, &mut self.effects);
+                self.is_closing |= header.kind == FrameKind::Close && self.is_up;
             }
         }
     }
@@ -523,7 +542,9 @@ impl End {
             if let Some(connection) = connections.get_mut(line.connection) {
                 connection.is_held[self.side] = false;
                 let hears = !connection.to[1 - self.side].is_black_hole;
-                let at = now.after(Nanos::from_micros(rng.between(400, 1500)));
+                // What was sent before comes before.
+                let at = connection.arrived_by(1 - self.side).max(now);
+                let at = at.after(Nanos::from_micros(rng.between(400, 1500)));
                 if hears && connection.breaks[1 - self.side].is_none() {
                     connection.breaks[1 - self.side] = Some(at);
                 }

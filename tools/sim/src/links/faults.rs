@@ -7,6 +7,16 @@ use palisade_words::LinkIndex;
 
 impl World {
     pub(super) fn faults(&mut self) {
+        if self.step == self.dead_from {
+            for &(link, to) in &self.dead {
+                let of_link = self
+                    .connections
+                    .iter_mut()
+                    .filter(|connection| connection.link == link);
+                of_link.for_each(|connection| connection.swallow(to));
+            }
+        }
+        self.step += 1;
         let rng = &mut self.rng;
         if !rng.one_in(60) {
             return;
@@ -21,7 +31,7 @@ impl World {
             })
             .collect();
         let chosen = live.get(rng.index(live.len())).copied();
-        match (rng.below(if spared.is_some() { 7 } else { 10 }), chosen) {
+        match (rng.below(if spared.is_some() { 7 } else { 11 }), chosen) {
             (0..2, Some(at)) => self.connections[at].break_off(now, rng),
             (2, Some(at)) => self.connections[at].to[rng.index(2)].is_black_hole = true,
             (3, Some(at)) => {
@@ -52,6 +62,10 @@ impl World {
             (9, _) => {
                 let end = &mut self.ends[rng.index(2)];
                 end.session.peer_left(now, &mut end.effects);
+            }
+            (10, _) if rng.one_in(2) => {
+                let (side, at_once) = (rng.index(2), rng.one_in(3));
+                self.close(side, at_once);
             }
             _ => {}
         }

@@ -2,6 +2,7 @@
 
 use super::{HEALED_SLOWLY_WITHIN, HEALED_WITHIN, World};
 use crate::finding::Invariant;
+use palisade_block::Nanos;
 
 impl World {
     /// The faults are over: everything is answered, nothing is left over, and what is sent now is answered too.
@@ -16,12 +17,7 @@ impl World {
                 }
                 self.hash.add(before.map(|count| count as u64));
             }
-            let within = if self.is_slow {
-                HEALED_SLOWLY_WITHIN
-            } else {
-                HEALED_WITHIN
-            };
-            let until = self.now.after(within);
+            let until = self.now.after(self.healed_within());
             while self.now < until && !(self.is_idle() && self.ends.iter().all(|end| end.is_up)) {
                 self.step(false);
                 if self.findings.any() {
@@ -44,6 +40,14 @@ impl World {
                     format!("does not heal: {phase:?}, messages, buffers and answers left {left:?}"),
                 );
             }
+        }
+    }
+
+    /// Within what everything is answered.
+    pub(super) fn healed_within(&self) -> Nanos {
+        match self.is_slow {
+            true => HEALED_SLOWLY_WITHIN,
+            false => HEALED_WITHIN,
         }
     }
 

@@ -67,6 +67,16 @@ impl Connection {
         self.to[to].busy_until <= now.after(Nanos::from_micros(50))
     }
 
+    /// Nothing more arrives at an end.
+    pub(super) fn swallow(&mut self, to: usize) {
+        self.to[to].is_black_hole = true;
+    }
+
+    /// When all that is on its way to an end will have arrived.
+    pub(super) fn arrived_by(&self, to: usize) -> Nanos {
+        self.to[to].busy_until.after(self.delay)
+    }
+
     /// A frame goes out to an end.
     pub(super) fn send(&mut self, to: usize, mut frame: Frame, now: Nanos) {
         let way = &mut self.to[to];
