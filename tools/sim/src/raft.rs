@@ -13,6 +13,8 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod following;
+pub mod forgetting;
 pub mod history;
 pub mod medium;
 pub mod mpsc;

@@ -8,9 +8,9 @@ use crate::raft::tasks::Tasks;
 use crate::rng::mix;
 use openraft::EntryPayload;
 use openraft::type_config::alias::EntryOf;
-use palisade_consensus::raft::{EntryOutcome, Proposal, VoterId, Voting, Written};
+use palisade_consensus::raft::{EntryOutcome, Proposal, Shown, VoterId, Voting, Written};
 use palisade_model::{Cluster, Command};
-use palisade_words::{Generation, LineageId};
+use palisade_words::{Generation, LineageId, Uuid};
 use std::collections::BTreeMap;
 
 /// An entry as the state machine of a node gets it.
@@ -68,8 +68,20 @@ pub struct History {
     turned_away: Vec<Command>,
     /// The latest entry that any client knows of, by an acknowledgement or a read.
     known: Option<u64>,
+    /// The latest term and applied entry of one node in messages that counted at another: who has heard, and of whom.
+    heard: BTreeMap<(usize, usize), (u64, Option<u64>)>,
+    /// The node whose files were put back from a copy.
+    forgetful: Option<Forgetful>,
     counts: Counts,
     findings: Vec<(Invariant, u64, String)>,
+}
+
+/// A node that has forgotten.
+#[derive(Clone, Copy, Debug)]
+struct Forgetful {
+    node: usize,
+    /// The latest run that anybody was in when it forgot.
+    runs: Uuid,
 }
 
 /// How much has happened in a run.
@@ -91,6 +103,12 @@ pub struct Counts {
     pub snapshots: u64,
     /// Times a node has started.
     pub starts: u64,
+    /// Messages of voters with older files that did not count.
+    pub not_counted: u64,
+    /// Times a node's files were put back from a copy.
+    pub forgotten: u64,
+    /// Times the voters were another set than before.
+    pub voter_changes: u64,
 }
 
 impl History {
@@ -107,6 +125,8 @@ impl History {
             acknowledged: Vec::new(),
             turned_away: Vec::new(),
             known: None,
+            heard: BTreeMap::new(),
+            forgetful: None,
             counts: Counts::default(),
             findings: Vec::new(),
         }
@@ -165,6 +185,7 @@ impl History {
             EntryPayload::Blank => (None, EntryOutcome::Nothing),
             EntryPayload::Membership(_) => {
                 self.members_since = Some(index);
+                self.counts.voter_changes += 1;
                 (None, EntryOutcome::Nothing)
             }
             EntryPayload::Normal(Proposal(command)) => {
@@ -200,6 +221,9 @@ impl History {
             How::Applied => {}
             How::TookSnapshot => self.counts.snapshots += 1,
         }
+        if self.has_forgotten(node) {
+            return;
+        }
         let before = self.nodes[node];
         if position.index < before.index || position.generation < before.generation {
             let what = format!("node {node} goes back ({how:?}) from {before:?} to {position:?}");
@@ -227,6 +251,9 @@ impl History {
 
     /// A node answers another, with a vote that is on its medium.
     pub fn promises(&mut self, node: usize, term: u64, voted_for: VoterId) {
+        if self.has_forgotten(node) {
+            return;
+        }
         let promise = self.promises.entry(node).or_insert((term, voted_for));
         if promise.0 < term {
             *promise = (term, voted_for);
@@ -242,6 +269,9 @@ impl History {
     /// A node has started, with a vote on its medium: its term, for whom it is, and whether that one was elected. Who has voted
     /// for one and then hears of another who was elected in the same term follows that one.
     pub fn remembers(&mut self, node: usize, vote: Option<(u64, VoterId, bool)>) {
+        if self.has_forgotten(node) {
+            return;
+        }
         let Some(promise) = self.promises.get(&node).copied() else {
             return;
         };
@@ -250,6 +280,39 @@ impl History {
         });
         if !is_kept {
             let what = format!("node {node} has promised {promise:?}, and remembers {vote:?} after a start");
+            self.found(Invariant::AllOrNothing, what);
+        }
+    }
+
+    /// The files of a node are older from now on. What it says is checked by nobody but those that it says it to. All runs until
+    /// now had ids up to `runs`.
+    pub fn forgets(&mut self, node: usize, runs: Uuid) {
+        self.counts.forgotten += 1;
+        self.forgetful = Some(Forgetful { node, runs });
+    }
+
+    /// It has its own files again, and knows what it knew.
+    pub fn recalls(&mut self) {
+        self.forgetful = None;
+    }
+
+    fn has_forgotten(&self, node: usize) -> bool {
+        self.forgetful.is_some_and(|forgetful| forgetful.node == node)
+    }
+
+    /// A message of a node has come to another one, `at`, which lets it count or does not.
+    pub fn counted(&mut self, at: usize, node: usize, shown: Shown, counts: bool) {
+        if !counts {
+            self.counts.not_counted += 1;
+            return;
+        }
+        let heard = self.heard.entry((at, node)).or_default();
+        let forgetful = self.forgetful.filter(|forgetful| forgetful.node == node);
+        if forgetful.is_none_or(|forgetful| shown.run <= forgetful.runs) {
+            *heard = (heard.0.max(shown.term), heard.1.max(shown.applied));
+        } else if shown.term < heard.0 || shown.applied < heard.1 {
+            let what =
+                format!("node {node} has forgotten, and counts at node {at} with {shown:?} after {heard:?}");
             self.found(Invariant::AllOrNothing, what);
         }
     }

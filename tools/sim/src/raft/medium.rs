@@ -56,6 +56,26 @@ impl VoterFile {
         locked(&self.content).operations_left.is_some()
     }
 
+    /// All that is in it, as a backup of the machine would take it while its node does not run.
+    pub fn copy(&self) -> Option<Vec<u8>> {
+        locked(&self.content).bytes.clone()
+    }
+
+    /// Puts a copy back, while its node does not run.
+    pub fn put_back(&self, copy: Option<Vec<u8>>) {
+        let mut content = locked(&self.content);
+        content.bytes = copy;
+        content.unsynced.clear();
+        content.lengths.clear();
+    }
+
+    /// Another file with what this one has.
+    pub fn fork(&self) -> VoterFile {
+        let file = VoterFile::new(self.path.clone(), self.syncs);
+        file.put_back(self.copy());
+        file
+    }
+
     /// The node has ended: what was not synced is left to chance.
     pub fn cut_off(&self, rng: &mut Rng) {
         let mut content = locked(&self.content);

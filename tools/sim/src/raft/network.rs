@@ -19,8 +19,9 @@ use openraft::raft::{
 };
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{AsyncRuntime, EmptyNode, OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
-use palisade_consensus::raft::{VoterId, Voting};
+use palisade_consensus::raft::{Peers, Shown, Shows, VoterId, Voting};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -66,7 +67,26 @@ struct State {
     weather: Weather,
     /// From where nothing comes to where.
     stopped: BTreeSet<(usize, usize)>,
-    nodes: Vec<Option<Raft>>,
+    nodes: Vec<Option<RunningVoter>>,
+}
+
+/// A node that runs: what it is asked, what it shows of itself, and what it remembers of the others.
+#[derive(Clone)]
+pub struct RunningVoter {
+    /// Its Raft.
+    pub raft: Raft,
+    /// What it shows.
+    pub shows: Shows<Virtual>,
+    /// What it remembers.
+    pub peers: Peers,
+}
+
+impl fmt::Debug for RunningVoter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningVoter")
+            .field("peers", &self.peers)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Network {
@@ -96,14 +116,19 @@ impl Network {
     }
 
     /// A node runs, or has ended.
-    pub fn set_node(&self, node: usize, raft: Option<Raft>) {
-        let before = std::mem::replace(&mut locked(&self.0).nodes[node], raft);
+    pub fn set_node(&self, node: usize, voter: Option<RunningVoter>) {
+        let before = std::mem::replace(&mut locked(&self.0).nodes[node], voter);
         drop(before);
     }
 
     /// A node that runs.
     pub fn node(&self, node: usize) -> Option<Raft> {
-        locked(&self.0).nodes[node].clone()
+        self.voter(node).map(|voter| voter.raft)
+    }
+
+    /// The same with what it remembers. Of a node that the cluster knows of and that is not there nothing runs.
+    pub fn voter(&self, node: usize) -> Option<RunningVoter> {
+        locked(&self.0).nodes.get(node).cloned().flatten()
     }
 
     /// How long a message that is sent now takes; none when it is lost.
@@ -250,13 +275,59 @@ impl VoterConnection {
         F: Fn(Raft, Q) -> BoxFuture<'static, Option<A>> + Clone + Send + 'static,
     {
         let way = (self.dialer.node, self.to);
-        let answered = self.dialer.network.ask(way, question, within, answer).await;
+        let answered = self.counted(way, kind, question, within, answer).await;
         answered.ok_or_else(|| Timeout {
             action: kind,
             id: id_of(self.dialer.node),
             target: id_of(self.to),
             timeout: within,
         })
+    }
+
+    /// Asks, and shows what the asker has promised; so does the answer. Who shows less than before is not answered, or its answer
+    /// does not count.
+    async fn counted<Q, A, F>(
+        &self,
+        way: (usize, usize),
+        kind: RPCTypes,
+        question: Q,
+        within: Duration,
+        answer: F,
+    ) -> Option<A>
+    where
+        Q: Clone + Send + 'static,
+        A: Send + 'static,
+        F: Fn(Raft, Q) -> BoxFuture<'static, Option<A>> + Clone + Send + 'static,
+    {
+        let (from, to) = way;
+        let me = self.dialer.network.voter(from)?;
+        let told = match kind == RPCTypes::AppendEntries {
+            true => me.peers.told().1,
+            false => Vec::new(),
+        };
+        let (network, history) = (self.dialer.network.clone(), Arc::clone(&self.dialer.history));
+        let answer = move |raft: Raft, (question, shown, told): (Q, Shown, Vec<(VoterId, Shown)>)| {
+            let (network, history, answer) = (network.clone(), Arc::clone(&history), answer.clone());
+            let answered = async move {
+                let asked = network.voter(to)?;
+                let counts = asked.peers.meets::<Virtual>(id_of(from), shown).await.is_ok();
+                locked(&history).counted(to, from, shown, counts);
+                if !counts {
+                    return None;
+                }
+                asked.peers.hears::<Virtual>(told).await.ok()?;
+                let answer = answer(raft, question).await?;
+                Some((answer, asked.shows.now()))
+            };
+            let answered: BoxFuture<'static, _> = Box::pin(answered);
+            answered
+        };
+        let question = (question, me.shows.now(), told);
+        let asked = self.dialer.network.ask(way, question, within, answer).await;
+        let (answer, shown) = asked?;
+        let counts = me.peers.meets::<Virtual>(id_of(to), shown).await.is_ok();
+        locked(&self.dialer.history).counted(from, to, shown, counts);
+        counts.then_some(answer)
     }
 }
 

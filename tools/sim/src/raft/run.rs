@@ -4,6 +4,8 @@ use crate::finding::{Findings, Invariant};
 use crate::plan::Break;
 use crate::raft::clients::VoterClient;
 use crate::raft::cluster::{Nodes, Raft};
+use crate::raft::following::{is_followed, make_voters, some_change};
+use crate::raft::forgetting::Forgetting;
 use crate::raft::history::{Counts, History};
 use crate::raft::network::{Network, Weather, id_of};
 use crate::raft::runtime::Virtual;
@@ -31,6 +33,9 @@ const _: () = assert!(HEALS_WITHIN_NS >= 3 * 1_000_000 * SNAPSHOT_MS);
 /// How long after that all nodes must have applied the command, in nanoseconds.
 const CATCHES_UP_WITHIN_NS: u64 = 10_000_000_000;
 
+/// How long who votes may take to follow when nothing is in its way, in nanoseconds; when it takes longer it is all asked again.
+const FOLLOWS_WITHIN_NS: u64 = 4_000_000_000;
+
 /// How long what blocks takes, in nanoseconds: a commit is two syncs.
 const BLOCKING_NS: (u64, u64) = (20_000, 3_000_000);
 
@@ -51,6 +56,7 @@ fn play(runtime: &mut Virtual, mut rng: Rng, broken: Option<Break>, findings: &F
         history: Arc::clone(&history),
         count,
         syncs: broken != Some(Break::VotersNeverSync),
+        follows: rng.split("follows").one_in(2),
     };
     runtime.block_on(scene.play(&mut rng));
     let at = Nanos(tasks.now_ns());
@@ -68,6 +74,8 @@ struct Scene {
     history: Arc<Mutex<History>>,
     count: usize,
     syncs: bool,
+    /// Whether who votes follows the cluster; otherwise an operator says so to Raft.
+    follows: bool,
 }
 
 impl Scene {
@@ -78,9 +86,13 @@ impl Scene {
             Arc::clone(&self.history),
             rng,
             self.syncs,
+            self.follows,
         );
         (0..self.count).for_each(|node| nodes.start(node));
-        let first: BTreeSet<VoterId> = (0..how_many_voters(self.count, rng)).map(id_of).collect();
+        let first: BTreeSet<VoterId> = match self.follows {
+            true => BTreeSet::from([id_of(0)]),
+            false => (0..how_many_voters(self.count, rng)).map(id_of).collect(),
+        };
         let clients = (0..rng.between(1, 3)).map(|number| VoterClient {
             number,
             nodes: nodes.clone(),
@@ -97,8 +109,10 @@ impl Scene {
                     .run(rng.split(&format!("client {}", client.number)), asks),
             );
         }
-        self.disturb(&nodes, rng).await;
         let Some(last) = clients.first() else { return };
+        let mut forgetting = Forgetting::default();
+        self.disturb(&nodes, last, &mut forgetting, rng).await;
+        forgetting.end(&nodes, &self.history, rng);
         self.heal(&nodes, last, rng).await;
         self.check(&nodes, rng).await;
     }
@@ -115,7 +129,7 @@ impl Scene {
         }
     }
 
-    async fn disturb(&self, nodes: &Nodes, rng: &mut Rng) {
+    async fn disturb(&self, nodes: &Nodes, client: &VoterClient, forgetting: &mut Forgetting, rng: &mut Rng) {
         // From when on somebody starts a node that does not run, in nanoseconds.
         let mut down_until_ns = vec![0; self.count];
         // Half of all clusters have one fault at a time, and mostly a majority that goes on with another leader.
@@ -136,7 +150,7 @@ impl Scene {
             }
             // What happens to the leader shows most.
             let node = self.leader().filter(|_| !rng.one_in(3)).unwrap_or(any);
-            match rng.below(12) {
+            match rng.below(15) {
                 0 | 1 => nodes.end(node, rng),
                 2 | 3 => {
                     nodes.fail(node, rng);
@@ -152,6 +166,21 @@ impl Scene {
                 7 => self.isolate(node),
                 8 => self.network.mend(),
                 9 => self.network.set_weather(weather(rng)),
+                10 | 12 if self.follows => {
+                    let (commands, client) = (some_change(self.count, rng), client.clone());
+                    Virtual::spawn(async move {
+                        for command in commands {
+                            // Some of it is refused, some of it lost.
+                            client.propose(node, command).await;
+                        }
+                    });
+                }
+                13 => forgetting.take_copy(any, nodes, rng),
+                14 => {
+                    forgetting
+                        .put_back(nodes, &self.network, &self.history, rng)
+                        .await;
+                }
                 10 => {
                     let wanted = some_voters(self.count, rng);
                     let (network, at) = (self.network.clone(), node);
@@ -237,7 +266,15 @@ impl Scene {
         while told.is_none() && Tasks::current().now_ns() < from_ns + HEALS_WITHIN_NS {
             Virtual::sleep(Duration::from_millis(20)).await;
             for node in 0..self.count {
-                if told.is_none() && change_voters(&self.network, node, all.clone(), wanted.clone()).await {
+                let asks = told.is_none()
+                    && match self.follows {
+                        true => {
+                            make_voters(client, node, self.count, &wanted).await
+                                && self.is_followed_soon(&wanted).await
+                        }
+                        false => change_voters(&self.network, node, all.clone(), wanted.clone()).await,
+                    };
+                if asks {
                     let answered = client.propose(node, Command::HoldClearings).await;
                     told = answered
                         .and_then(|answered| answered.ok())
@@ -263,6 +300,18 @@ impl Scene {
             let what = format!("node {node} has not applied entry {index}, long after the faults");
             self.found(Invariant::Heals, what);
         }
+    }
+
+    /// Waits a moment until who votes is who should.
+    async fn is_followed_soon(&self, wanted: &BTreeSet<VoterId>) -> bool {
+        let until_ns = Tasks::current().now_ns() + FOLLOWS_WITHIN_NS;
+        while Tasks::current().now_ns() < until_ns {
+            if is_followed(&self.network, self.count, wanted) {
+                return true;
+            }
+            Virtual::sleep(Duration::from_millis(20)).await;
+        }
+        false
     }
 
     /// All that was acknowledged is there, on every node, and is still there after another start.
