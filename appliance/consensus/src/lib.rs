@@ -21,6 +21,9 @@
 //!                         every so many commands: state.redb, durable, then drop the log up to there
 //! ```
 //!
+//! Several nodes agree by a [`raft::ClusterMember`] each: the same [`Agreement`], at whichever of them it is asked. The assembly
+//! makes their connections ([`raft::VoterDial`]), authenticates them, and hands those of others over to be served.
+//!
 //! A [`backup`] is the state as a file of its own; it is restored into an empty directory only. Which node of the cluster a
 //! directory is says its [`identity`].
 //!

@@ -18,9 +18,16 @@
 //! - After a restart a node is where it was: the cluster that [`open`] finds is the one that was published last, or a
 //!   later one.
 //!
-//! The runtime is a parameter of everything here ([`Voting`]), so that the simulator runs the same code on one of its own.
+//! - What a voter has promised is remembered by its peers, on stable storage, and what one says that shows less does not count
+//!   (issue 10, rule 10): [`remembered`], [`peers`].
+//! - Who votes follows the nodes of the cluster, by one change at a time, on the node that leads (rule 9): [`voters`], [`follow`].
+//! - A single node's database becomes the first voter's files without losing anything, and is opened by nobody afterwards: [`growth`].
 //!
-//! Start reading at [`voting`], then [`log_store`] and [`state_machine`]; what stands in the files is in [`record`].
+//! The runtime is a parameter of everything that decides or keeps something ([`Voting`]), so that the simulator runs the same code
+//! on one of its own. What is bound to threads and connections is the [`member`] and its [`network`].
+//!
+//! Start reading at [`voting`], then [`log_store`] and [`state_machine`]; what stands in the files is in [`record`]; what runs is
+//! a [`member`].
 
 mod asked;
 pub mod files;

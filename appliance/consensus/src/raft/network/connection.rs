@@ -38,10 +38,10 @@ impl VoterConnections {
 }
 
 impl RaftNetworkFactory<Ours> for VoterConnections {
-    type Network = VoterConnection;
+    type Network = LinkToVoter;
 
-    async fn new_client(&mut self, target: VoterId, _: &EmptyNode) -> VoterConnection {
-        VoterConnection {
+    async fn new_client(&mut self, target: VoterId, _: &EmptyNode) -> LinkToVoter {
+        LinkToVoter {
             links: self.links.clone(),
             to: target,
         }
@@ -50,12 +50,12 @@ impl RaftNetworkFactory<Ours> for VoterConnections {
 
 /// To one voter.
 #[derive(Debug)]
-pub struct VoterConnection {
+pub struct LinkToVoter {
     links: Links,
     to: VoterId,
 }
 
-impl VoterConnection {
+impl LinkToVoter {
     fn failed(&self, action: RPCTypes, error: &AskError) -> RPCError<Ours> {
         match error {
             // Asked again after a while: at once it is not back, or counts again.
@@ -92,7 +92,7 @@ impl VoterConnection {
     }
 }
 
-impl RaftNetworkV2<Ours> for VoterConnection {
+impl RaftNetworkV2<Ours> for LinkToVoter {
     type SnapshotData = Vec<u8>;
 
     async fn append_entries(
