@@ -5,8 +5,8 @@ mod story;
 use palisade_consensus::{
     Agreement, Backup, BackupError, Difference, NodeIdentity, Store, StoreError, rehearse_restore,
 };
-use palisade_model::Cluster;
-use palisade_words::{Generation, Uuid};
+use palisade_model::{Cluster, JoinToken, NodeRole};
+use palisade_words::{Generation, Name, Sha256Sum, Uuid};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -41,6 +41,24 @@ fn what_was_backed_up_is_restored_and_goes_on() {
     let cluster = store.cluster();
     drop(store);
     assert_eq!(Store::open(&directory).unwrap().cluster(), cluster);
+}
+
+/// A token that is used up later would let somebody in again after a restore, and one in a file that is carried about is a key.
+#[test]
+fn a_backup_has_no_token() {
+    let mut cluster = Story::new().at(Generation(40)).clone();
+    let token = JoinToken {
+        created: Generation(1),
+        revision: Generation(1),
+        hash: Sha256Sum([0xab; 32]),
+        expires_at_s: 7,
+        admits: NodeRole::Voter,
+        used_by: None,
+    };
+    cluster.tokens.insert(Name::new("t").unwrap(), token);
+    let backup = Backup::of(cluster);
+    assert!(backup.cluster.tokens.is_empty());
+    assert!(!backup.to_text().contains("abababab"));
 }
 
 /// A directory in which another node lived is the restored node's, and is not refused as a stranger's.

@@ -351,7 +351,8 @@ fn the_commands_have_the_texts_that_logs_keep() {
 #[test]
 fn a_token_out_of_order_is_seen() {
     let bad = Some(BrokenRule::Token { token: name("t") });
-    let changes: [(Option<BrokenRule>, fn(&mut Cluster)); 8] = [
+    type Change = fn(&mut Cluster);
+    let changes: [(Option<BrokenRule>, Change); 8] = [
         (bad.clone(), |all| of(all, "t").used_by = Some(Uuid(99))),
         (bad.clone(), |all| of(all, "t").used_by = Some(Uuid(3))),
         (bad, |all| of(all, "t").hash = sum(0)),

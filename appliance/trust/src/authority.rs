@@ -26,7 +26,7 @@ const AUTHORITY_LIFE_S: u64 = 30 * 365 * 86_400;
 const CLOCK_S_MAX: u64 = 230 * 365 * 86_400;
 
 /// Longest request for a certificate, in bytes. One of ours has 200.
-pub const REQUEST_BYTES_MAX: usize = 1_024;
+pub const CERTIFICATE_REQUEST_BYTES_MAX: usize = 1_024;
 
 /// The authority of a cluster, with its key.
 pub struct Authority {
@@ -203,10 +203,10 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> Sha256Sum {
 
 fn requested_key(request: &[u8]) -> Result<CertificateSigningRequestParams, AuthorityError> {
     let refused = |reason: String| AuthorityError::Request { reason };
-    if request.len() > REQUEST_BYTES_MAX {
+    if request.len() > CERTIFICATE_REQUEST_BYTES_MAX {
         let bytes = request.len();
         return Err(refused(format!(
-            "it has {bytes} bytes, at most {REQUEST_BYTES_MAX} are read"
+            "it has {bytes} bytes, at most {CERTIFICATE_REQUEST_BYTES_MAX} are read"
         )));
     }
     // This verifies its signature, by the public key in it.

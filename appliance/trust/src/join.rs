@@ -26,6 +26,6 @@ mod reader;
 
 pub use codec::{CodecError, JoinFrame};
 pub use conversation::{ConversationError, ask, read_frame, write_frame};
-pub use joiner::{JoinError, Joined, Joiner};
+pub use joiner::{JoinError, JoinedNode, Joiner};
 pub use judge::{JoinVerdict, grant, judge, renew};
 pub use message::{JoinGrant, JoinRefused, JoinRequest, KnownNode, RenewGrant, RenewRequest};

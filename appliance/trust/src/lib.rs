@@ -66,5 +66,5 @@ pub use link_error::{LinkError, PeerVerdict};
 pub use node_key::NodeKey;
 pub use offered::offered;
 pub use purpose::Purpose;
-pub use roster::{Roster, Standing};
+pub use roster::{PeerStanding, Roster};
 pub use token::{TokenSecret, TokenText, TokenTextError};

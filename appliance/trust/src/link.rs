@@ -9,7 +9,7 @@ use crate::credentials::Credentials;
 use crate::identity::PeerIdentity;
 use crate::link_error::{LinkError, PeerVerdict};
 use crate::purpose::Purpose;
-use crate::roster::{Roster, Standing};
+use crate::roster::{PeerStanding, Roster};
 use crate::verifier::{NodeVerifier, Trusted};
 use palisade_words::{Sha256Sum, Uuid};
 use rustls::client::Resumption;
@@ -65,9 +65,9 @@ pub struct Accepted<S> {
 /// Who has called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Caller {
-    /// A node of the cluster, and what this node knows of it: [`Standing::Unknown`] is one that has come or gone without this
+    /// A node of the cluster, and what this node knows of it: [`PeerStanding::Unknown`] is one that has come or gone without this
     /// node having heard of it.
-    Node(PeerIdentity, Standing),
+    Node(PeerIdentity, PeerStanding),
     /// A machine without a certificate, for [`Purpose::Join`] alone. Nothing it says counts before its token.
     Joiner,
 }

@@ -17,7 +17,7 @@ pub struct Roster {
 
 /// What this node knows of another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
+pub enum PeerStanding {
     /// It is in the cluster.
     Known,
     /// It is not, as far as this node has heard.
@@ -46,12 +46,12 @@ impl Roster {
     }
 
     /// How a node stands that shows a key.
-    pub fn standing(&self, node: Uuid, key: Sha256Sum) -> Standing {
+    pub fn standing(&self, node: Uuid, key: Sha256Sum) -> PeerStanding {
         let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
         match nodes.get(&node) {
-            None => Standing::Unknown,
-            Some(Some(known)) if *known != key => Standing::OtherKey,
-            Some(_) => Standing::Known,
+            None => PeerStanding::Unknown,
+            Some(Some(known)) if *known != key => PeerStanding::OtherKey,
+            Some(_) => PeerStanding::Known,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::authority::fingerprint;
 use crate::certificate::{authority_of, identity_of};
 use crate::identity::PeerIdentity;
 use crate::link_error::PeerVerdict;
-use crate::roster::{Roster, Standing};
+use crate::roster::{PeerStanding, Roster};
 use palisade_words::{Sha256Sum, Uuid};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -83,8 +83,8 @@ impl NodeVerifier {
             });
         }
         match self.roster.standing(identity.node, identity.key) {
-            Standing::OtherKey => Err(PeerVerdict::OtherKey { node: identity.node }),
-            Standing::Known | Standing::Unknown => Ok(identity),
+            PeerStanding::OtherKey => Err(PeerVerdict::OtherKey { node: identity.node }),
+            PeerStanding::Known | PeerStanding::Unknown => Ok(identity),
         }
     }
 

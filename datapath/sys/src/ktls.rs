@@ -13,7 +13,7 @@
 //! A record that is no data, such as an alert, makes read(2) and a ring's receive fail with EIO and stays where it is;
 //! [`receive`] says what it is. Keys are never updated: RFC 8446, 4.6.3 lets a peer ask for it at any time, and kernels before
 //! 6.14 cannot; a link whose peer does so has ended. Such records are rare: AES-GCM allows 2^24.5 full records with one key
-//! (RFC 8446, 5.5), and [`RECORDS_MAX`] of them are as many as a link may send before it is replaced by a new one.
+//! (RFC 8446, 5.5), and [`KEY_RECORDS_MAX`] of them are as many as a link may send before it is replaced by a new one.
 
 use std::io;
 use std::mem;
@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 /// Records that one key may encrypt at most: 2^24.5 for AES-GCM (RFC 8446, 5.5), rounded down. With 16 KiB in each that is
 /// 370 GiB; whoever owns the link opens a new one in time.
-pub const RECORDS_MAX: u64 = 23_726_566;
+pub const KEY_RECORDS_MAX: u64 = 23_726_566;
 
 /// Most bytes of plaintext in one record (RFC 8446, 5.1).
 pub const RECORD_BYTES_MAX: usize = 1 << 14;

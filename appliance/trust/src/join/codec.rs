@@ -18,7 +18,7 @@
 
 use super::message::{JoinGrant, JoinRefused, JoinRequest, KnownNode, RenewGrant, RenewRequest};
 use super::reader::{Reader, Writer};
-use crate::authority::REQUEST_BYTES_MAX;
+use crate::authority::CERTIFICATE_REQUEST_BYTES_MAX;
 use crate::token::TokenSecret;
 use palisade_model::NodeRole;
 use palisade_model::limits::ADDRESSES_PER_NODE_MAX;
@@ -26,7 +26,7 @@ use palisade_words::limits::NODES_MAX;
 use palisade_words::{FeatureLevel, Sha256Sum};
 
 /// Bytes before a payload.
-pub const HEADER_BYTES: usize = 12;
+pub const JOIN_HEADER_BYTES: usize = 12;
 
 /// Longest payload that who joins or renews sends, in bytes.
 pub const REQUEST_FRAME_BYTES_MAX: usize = 4 * 1024;
@@ -49,7 +49,8 @@ const _: () = assert!(
         < ANSWER_FRAME_BYTES_MAX
 );
 const _: () = assert!(
-    REQUEST_BYTES_MAX + 16 + 16 + 2 * 257 + 2 + ADDRESSES_PER_NODE_MAX * 19 + 24 < REQUEST_FRAME_BYTES_MAX
+    CERTIFICATE_REQUEST_BYTES_MAX + 16 + 16 + 2 * 257 + 2 + ADDRESSES_PER_NODE_MAX * 19 + 24
+        < REQUEST_FRAME_BYTES_MAX
 );
 
 /// One of what is said.
@@ -129,7 +130,7 @@ impl JoinHeader {
     ///
     /// # Errors
     /// [`CodecError::Magic`], [`CodecError::Version`], [`CodecError::Kind`], [`CodecError::TooLong`].
-    pub fn decode(bytes: &[u8; HEADER_BYTES], max: usize) -> Result<JoinHeader, CodecError> {
+    pub fn decode(bytes: &[u8; JOIN_HEADER_BYTES], max: usize) -> Result<JoinHeader, CodecError> {
         let mut reader = Reader(bytes);
         if reader.array("magic")? != MAGIC {
             return Err(CodecError::Magic);
@@ -162,7 +163,9 @@ impl JoinHeader {
                 sentence: reader.text("sentence", SENTENCE_BYTES_MAX)?,
             }),
             RENEW => JoinFrame::Renew(RenewRequest {
-                certificate_request: reader.bytes("certificate request", REQUEST_BYTES_MAX)?.into(),
+                certificate_request: reader
+                    .bytes("certificate request", CERTIFICATE_REQUEST_BYTES_MAX)?
+                    .into(),
                 wants_authority_key: reader.flag("wants the authority's key")?,
             }),
             RENEWED => JoinFrame::Renewed(RenewGrant {
@@ -231,7 +234,9 @@ fn join(reader: &mut Reader<'_>) -> Result<JoinRequest, CodecError> {
         addresses: addresses(reader)?,
         failure_domain: reader.optional("failure domain", |reader| reader.name("failure domain"))?,
         feature_level: FeatureLevel(reader.u64("feature level")?),
-        certificate_request: reader.bytes("certificate request", REQUEST_BYTES_MAX)?.into(),
+        certificate_request: reader
+            .bytes("certificate request", CERTIFICATE_REQUEST_BYTES_MAX)?
+            .into(),
         disks: reader.u32("disks")?,
         volumes: reader.u32("volumes")?,
         attachments: reader.u32("attachments")?,

@@ -1,6 +1,6 @@
 //! One question and one answer over a stream, within a time.
 
-use super::codec::{ANSWER_FRAME_BYTES_MAX, CodecError, HEADER_BYTES, JoinFrame, JoinHeader};
+use super::codec::{ANSWER_FRAME_BYTES_MAX, CodecError, JOIN_HEADER_BYTES, JoinFrame, JoinHeader};
 use crate::link_error::LinkError;
 use crate::purpose::Purpose;
 use std::time::Duration;
@@ -96,7 +96,7 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, frame: &JoinFrame) -> Resul
 }
 
 async fn receive<S: AsyncRead + Unpin>(stream: &mut S, max: usize) -> Result<JoinFrame, ConversationError> {
-    let mut header = [0; HEADER_BYTES];
+    let mut header = [0; JOIN_HEADER_BYTES];
     stream.read_exact(&mut header).await.map_err(failed)?;
     let header = JoinHeader::decode(&header, max)?;
     let mut payload = vec![0; header.length];

@@ -23,7 +23,7 @@ pub struct Joiner {
 /// What a machine has that was let in. All of it is kept in the state directory before it counts: the authority, then the
 /// certificate.
 #[derive(Debug)]
-pub struct Joined {
+pub struct JoinedNode {
     /// What it shows to others from now on.
     pub credentials: Credentials,
     /// The authority with its key, of one that is to vote.
@@ -81,7 +81,7 @@ impl Joiner {
     ///
     /// # Errors
     /// [`JoinError`]; nothing is to be kept.
-    pub fn answered(self, answer: JoinFrame) -> Result<Joined, JoinError> {
+    pub fn answered(self, answer: JoinFrame) -> Result<JoinedNode, JoinError> {
         let grant = match answer {
             JoinFrame::Granted(grant) => grant,
             JoinFrame::Refused(refused) => return Err(JoinError::Refused(refused)),
@@ -104,7 +104,7 @@ impl Joiner {
         }
         let key = grant.authority_key;
         let authority = key.map(|key| Authority::from_parts(certificate_of_authority.to_vec(), &key));
-        Ok(Joined {
+        Ok(JoinedNode {
             credentials: Credentials::new(self.key, certificate, certificate_of_authority)?,
             authority: authority.transpose()?,
             meant_for: grant.meant_for,

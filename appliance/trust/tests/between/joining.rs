@@ -116,7 +116,7 @@ async fn a_machine_joins_and_is_a_node_from_then_on() {
         acceptor.accept(far, DEADLINE)
     );
     assert_eq!(called.unwrap().1.node, Uuid(1));
-    let known = Caller::Node(own.identity(), palisade_trust::Standing::Known);
+    let known = Caller::Node(own.identity(), palisade_trust::PeerStanding::Known);
     assert_eq!(taken.unwrap().caller, known);
     // To renew it comes for the same purpose as to join, and is known there.
     let (near, far) = duplex(1 << 16);

@@ -2,7 +2,7 @@
 
 use crate::site::{CLUSTER, Clock, DEADLINE, Known, NOW_S, authority, node, of_key};
 use palisade_trust::link::{Accepted, Caller};
-use palisade_trust::{Authority, Credentials, LinkError, NodeKey, PeerVerdict, Purpose, Standing};
+use palisade_trust::{Authority, Credentials, LinkError, NodeKey, PeerStanding, PeerVerdict, Purpose};
 use palisade_words::Uuid;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -67,7 +67,7 @@ async fn two_nodes_know_each_other_whatever_the_connection_is_for() {
         assert_eq!(called.unwrap(), Uuid(2));
         let taken = taken.unwrap();
         assert_eq!(taken.purpose, purpose);
-        assert_eq!(taken.caller, Caller::Node(one.identity(), Standing::Known));
+        assert_eq!(taken.caller, Caller::Node(one.identity(), PeerStanding::Known));
         let (_, connection) = taken.stream.get_ref();
         assert_eq!(
             connection.protocol_version(),
@@ -81,7 +81,7 @@ async fn two_nodes_know_each_other_whatever_the_connection_is_for() {
     let (_, taken) = call((&one, &of_one, NOW_S), (&two, &of_two, NOW_S), Purpose::Raft).await;
     assert_eq!(
         taken.unwrap().caller,
-        Caller::Node(one.identity(), Standing::Unknown)
+        Caller::Node(one.identity(), PeerStanding::Unknown)
     );
 }
 
@@ -230,7 +230,7 @@ async fn a_node_with_another_key_than_the_cluster_knows_is_sent_away_at_both_end
     let request = one.certificate().clone();
     assert_eq!(
         of_two.roster.standing(Uuid(1), request.identity().key),
-        Standing::Known
+        PeerStanding::Known
     );
     // Of one whose key nobody has written down, such as the cluster's first node, any is taken.
     of_two.roster.replace(BTreeMap::from([(Uuid(1), None)]));

@@ -95,10 +95,11 @@ fn the_bytes_of_version_1_stay() {
     let written: Vec<String> = frames().iter().map(|frame| hex(&frame.encode())).collect();
     assert_eq!(written, lines);
     for (frame, line) in frames().into_iter().zip(lines) {
-        let pairs = (0..line.len()).step_by(2);
-        let bytes: Vec<u8> = pairs
-            .map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap())
-            .collect();
+        let pairs = line
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| str::from_utf8(pair).unwrap());
+        let bytes: Vec<u8> = pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
         assert_eq!(JoinFrame::decode(&bytes, ANSWER_FRAME_BYTES_MAX), Ok(frame));
     }
 }
@@ -114,9 +115,9 @@ fn what_is_cut_off_or_too_long_is_refused() {
             );
         }
         // The same with a length that fits what is left.
-        for end in HEADER_BYTES..whole.len() {
+        for end in JOIN_HEADER_BYTES..whole.len() {
             let mut cut = whole[..end].to_vec();
-            cut[8..12].copy_from_slice(&((end - HEADER_BYTES) as u32).to_le_bytes());
+            cut[8..12].copy_from_slice(&((end - JOIN_HEADER_BYTES) as u32).to_le_bytes());
             let refused = JoinFrame::decode(&cut, ANSWER_FRAME_BYTES_MAX);
             assert!(
                 matches!(refused, Err(CodecError::Field { .. })),
@@ -125,10 +126,10 @@ fn what_is_cut_off_or_too_long_is_refused() {
         }
         let mut longer = whole.clone();
         longer.push(0);
-        longer[8..12].copy_from_slice(&((whole.len() + 1 - HEADER_BYTES) as u32).to_le_bytes());
+        longer[8..12].copy_from_slice(&((whole.len() + 1 - JOIN_HEADER_BYTES) as u32).to_le_bytes());
         let refused = JoinFrame::decode(&longer, ANSWER_FRAME_BYTES_MAX);
         assert_eq!(refused, Err(CodecError::LeftOver { bytes: 1 }), "{frame:?}");
-        let max = whole.len() - HEADER_BYTES;
+        let max = whole.len() - JOIN_HEADER_BYTES;
         assert_eq!(JoinFrame::decode(&whole, max).as_ref(), Ok(&frame));
         let too_long = CodecError::TooLong {
             bytes: max,
@@ -211,7 +212,7 @@ fn the_largest_answer_fits() {
     grant.authority_key = Some(vec![1; CERTIFICATE_BYTES_MAX]);
     let frame = JoinFrame::Granted(grant);
     let bytes = frame.encode();
-    assert!(bytes.len() - HEADER_BYTES <= ANSWER_FRAME_BYTES_MAX);
+    assert!(bytes.len() - JOIN_HEADER_BYTES <= ANSWER_FRAME_BYTES_MAX);
     assert_eq!(JoinFrame::decode(&bytes, ANSWER_FRAME_BYTES_MAX), Ok(frame));
 }
 

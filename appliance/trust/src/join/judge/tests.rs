@@ -125,10 +125,12 @@ fn asked_twice_with_the_same_key_the_answer_is_the_same() {
 fn each_refusal_has_a_code_and_says_what_to_do() {
     let (cluster, _, token) = site(NodeRole::Voter);
     let (_, good) = asks(&token, &key());
+    let counters = crate::RefusalCounters::default();
     let code = |cluster: &Cluster, now_s: u64, change: fn(&mut JoinRequest)| {
         let mut request = good.clone();
         change(&mut request);
         let verdict = judge(&request, cluster, now_s).unwrap_err();
+        counters.count_join(&verdict);
         let told = verdict.told();
         assert_eq!(told.code, verdict.code());
         assert!(told.sentence.len() > 40, "{}", told.sentence);
@@ -179,6 +181,8 @@ fn each_refusal_has_a_code_and_says_what_to_do() {
     );
     let long = |request: &mut JoinRequest| request.certificate_request.resize(5_000, 0);
     assert_eq!(code(&cluster, NOW_S, long), "join_request_invalid");
+    let counted: Vec<_> = counters.counted().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(counted, [("join_refused", 13)]);
 }
 
 /// A request is signed by the key in it: who has seen another's public key cannot get a certificate for it.
