@@ -2,7 +2,23 @@
 
 use crate::node::{Membership, NodeRole};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use utoipa::ToSchema;
+
+/// What the text of every join token begins with.
+pub const JOIN_TOKEN_PREFIX: &str = "palisade-join-";
+/// Characters of the longest text that is taken for a join token.
+pub const JOIN_TOKEN_CHARS_MAX: usize = 512;
+/// What stands for a join token wherever something is written down or shown that holds one.
+pub const JOIN_TOKEN_WITHHELD: &str = "[withheld]";
+
+/// Addresses of one node that may be named.
+pub const NODE_ADDRESSES_MAX: usize = 8;
+
+/// Seconds of the shortest time that a join token may let somebody in for.
+pub const TOKEN_VALID_S_MIN: u64 = 60;
+/// Seconds of the longest: 30 days.
+pub const TOKEN_VALID_S_MAX: u64 = 30 * 24 * 3600;
 
 /// Seconds that a join token lets somebody in for when nothing is said.
 pub const TOKEN_VALID_S: u64 = 3600;
@@ -100,7 +116,7 @@ pub struct ClusterInit {
 }
 
 /// Has the node that is asked join a cluster. It must have no disks, volumes or attachments.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterJoin {
     /// Where nodes of the cluster are reached; one that answers is enough.
@@ -142,11 +158,12 @@ pub struct JoinTokenCreate {
     pub role: NodeRole,
     /// For how many seconds it lets somebody in: from a minute to 30 days. Absent: an hour.
     #[serde(default = "valid_s")]
+    #[schema(minimum = 60, maximum = 2592000)]
     pub valid_s: u64,
 }
 
 /// A new token. It is told this once, and kept by nobody: the cluster knows it by a checksum.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JoinTokenMade {
     /// Its id.
     pub id: String,
@@ -178,7 +195,7 @@ pub struct JoinTokenSummary {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NodePatch {
-    /// Where other nodes reach it, all of it.
+    /// Where other nodes reach it, the preferred address first: all of them, as those that are left out are given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_addresses: Option<Vec<String>>,
     /// What it fails together with.
@@ -187,6 +204,32 @@ pub struct NodePatch {
     /// What it is wanted as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<NodeRole>,
+}
+
+/// Without the token: what a program writes of a request for its log lets nobody in.
+impl fmt::Debug for ClusterJoin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterJoin")
+            .field("peers", &self.peers)
+            .field("token", &JOIN_TOKEN_WITHHELD)
+            .field("addresses", &self.addresses)
+            .field("name", &self.name)
+            .field("failure_domain", &self.failure_domain)
+            .finish()
+    }
+}
+
+/// Without the token, likewise.
+impl fmt::Debug for JoinTokenMade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinTokenMade")
+            .field("id", &self.id)
+            .field("token", &JOIN_TOKEN_WITHHELD)
+            .field("role", &self.role)
+            .field("expires_unix_s", &self.expires_unix_s)
+            .field("peers", &self.peers)
+            .finish()
+    }
 }
 
 fn valid_s() -> u64 {

@@ -27,6 +27,9 @@ pub struct Member {
     pub membership: Membership,
     /// Whether it has a vote.
     pub role: NodeRole,
+    /// The generation at which it last changed: what If-Match is compared with, in quotes, when it is changed or taken out.
+    #[serde(default)]
+    pub revision: u64,
     /// Which of its daemon's starts is the latest; 0 before it has said so once.
     pub incarnation: u64,
     /// What its version of the program can, as it said at its latest start; 0 before. What the whole cluster can is what all of

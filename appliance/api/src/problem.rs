@@ -154,28 +154,49 @@ impl Problem {
         self
     }
 
-    /// There is no `resource` ("disk", "volume", "attachment") of this id.
+    /// There is no `resource` ("disk", "volume", "attachment", "node", "token") of this id.
     pub fn not_found(resource: &str, id: &str) -> Problem {
+        let resource = in_full(resource);
         Problem::new(
             ProblemKind::NotFound,
             format!("{resource}_not_found"),
-            format!("there is no {resource} {id:?}"),
-            match resource {
-                "node" => "see what there is: palisade nodes".to_owned(),
-                _ => format!("see what there is: palisade {resource} list"),
-            },
+            format!("there is no {} {id:?}", resource.replace('_', " ")),
+            format!("see what there is: {}", listed_by(resource)),
         )
     }
 
     /// A resource of this id exists and was made with other requests; `differs` is the first field that differs.
     pub fn exists(resource: &str, id: &str, differs: &str) -> Problem {
+        if in_full(resource) == JOIN_TOKEN {
+            return Problem::join_token_exists(id);
+        }
         Problem::new(
             ProblemKind::Conflict,
             format!("{resource}_exists"),
             format!("{resource} {id:?} exists already and differs from what was asked for in `{differs}`"),
-            format!("choose another id, or look at the one that is there: palisade {resource} show {id}"),
+            match resource {
+                "node" => format!(
+                    "choose another name, or look at the one that is there: {}",
+                    listed_by(resource)
+                ),
+                _ => format!(
+                    "choose another id, or look at the one that is there: palisade {resource} show {id}"
+                ),
+            },
         )
         .about(differs)
+    }
+
+    /// A join token of this id exists already. Its text was told when it was made and is kept by nobody, so that the same request
+    /// again cannot be answered with it.
+    pub fn join_token_exists(id: &str) -> Problem {
+        Problem::new(
+            ProblemKind::Conflict,
+            "join_token_exists",
+            format!("join token {id:?} exists already, and its text was told once, when it was made"),
+            format!("choose another id, or take that one back and make it anew: palisade cluster token revoke {id}"),
+        )
+        .about("id")
     }
 
     /// The resource is of generation `present`; the client wanted to change generation `expected`.
@@ -256,9 +277,67 @@ impl Problem {
     }
 }
 
+/// A token that lets a node in. REST has tokens of other kinds, which let operators in.
+const JOIN_TOKEN: &str = "join_token";
+
+/// The name of a kind of resource in codes.
+fn in_full(resource: &str) -> &str {
+    match resource {
+        "token" => JOIN_TOKEN,
+        other => other,
+    }
+}
+
+/// The command that lists all of a kind.
+fn listed_by(resource: &str) -> String {
+    match resource {
+        "node" => "palisade nodes".to_owned(),
+        JOIN_TOKEN => "palisade cluster token list".to_owned(),
+        _ => format!("palisade {resource} list"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a remedy tells to type is there for each kind of thing.
+    #[test]
+    fn what_is_not_there_is_told_with_the_command_that_lists_its_kind() {
+        for (resource, code, message, remedy) in [
+            (
+                "disk",
+                "disk_not_found",
+                "there is no disk \"x\"",
+                "palisade disk list",
+            ),
+            (
+                "node",
+                "node_not_found",
+                "there is no node \"x\"",
+                "palisade nodes",
+            ),
+            (
+                "token",
+                "join_token_not_found",
+                "there is no join token \"x\"",
+                "palisade cluster token list",
+            ),
+        ] {
+            let problem = Problem::not_found(resource, "x");
+            assert_eq!((&*problem.code, &*problem.message), (code, message));
+            assert_eq!(problem.remedy, format!("see what there is: {remedy}"));
+        }
+        for resource in ["token", "join_token"] {
+            let again = Problem::exists(resource, "x", "role");
+            assert_eq!(again, Problem::join_token_exists("x"));
+        }
+        assert!(
+            Problem::exists("node", "x", "addresses")
+                .remedy
+                .ends_with(": palisade nodes")
+        );
+    }
 
     #[test]
     fn a_client_knows_each_kind_by_its_status() {

@@ -1,6 +1,8 @@
 //! What a request must keep to by itself, whatever there is on the node. Each rule that does not need to know what is
 //! there stands here and nowhere else: so it holds for every client, and not only for those of a certain program.
 
+mod cluster;
+
 use crate::problem::{Problem, ProblemKind};
 use crate::{
     AttachmentCreate, AttachmentPatch, DiskAdopt, DiskCreate, DiskImport, DiskPatch, DiskRelocate, Limits,
