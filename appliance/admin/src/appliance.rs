@@ -34,23 +34,25 @@ pub trait Appliance: Send + Sync + 'static {
     fn cluster(&self) -> ClusterStatus;
 
     /// Makes this node the first of a cluster of several. Refused when it is in one; the same request again is answered with what
-    /// there is.
+    /// there is. Never answered by naming another node to ask: there, it would be done to that one.
     fn cluster_init(&self, request: ClusterInit) -> Result<ClusterStatus, Problem>;
 
     /// Joins a cluster. Refused while the node has disks, volumes or attachments, or is in a cluster of several. The node starts
-    /// anew as a member, within a moment after the answer.
+    /// anew as a member, within a moment after the answer. Never answered by naming another node to ask.
     fn cluster_join(&self, request: ClusterJoin) -> Result<ClusterJoined, Problem>;
 
     /// All tokens that let nodes in, in any order.
     fn join_tokens(&self) -> Vec<JoinTokenSummary>;
 
-    /// Makes one. Its text is told this once, so that the same request again is refused: [`Problem::exists`].
+    /// Makes one. Its text is told this once, so that the same request again is refused:
+    /// [`Problem::join_token_exists`].
     fn join_token_create(&self, request: JoinTokenCreate) -> Result<JoinTokenMade, Problem>;
 
-    /// Takes one back. Who was let in by it stays.
+    /// Takes one back. Who was let in by it stays. One that is not there: [`Problem::not_found`] of a "token".
     fn join_token_revoke(&self, id: &str) -> Result<(), Problem>;
 
-    /// Changes where a node is, what it fails together with, or whether it has a vote.
+    /// Changes where a node is, what it fails together with, or whether it has a vote. `node` is its name, or what was asked for
+    /// where this node knows none of that id. `expected` is compared with [`Member::revision`](palisade_api::Member::revision).
     fn node_change(
         &self,
         node: &str,
@@ -58,7 +60,8 @@ pub trait Appliance: Send + Sync + 'static {
         expected: Option<u64>,
     ) -> Result<NodeSummary, Problem>;
 
-    /// Takes a node out of the cluster that reaches no disk and offers no volume, or says what that would do.
+    /// Takes a node out of the cluster that reaches no disk and offers no volume, or says what that would do; named as for
+    /// [`Appliance::node_change`]. The generation of the [`Removal`] is the node's revision.
     fn node_remove(&self, node: &str, expected: Option<u64>, how: RemovalOptions)
     -> Result<Removal, Problem>;
 

@@ -4,6 +4,7 @@
 //! through. Requests that only look are not recorded.
 
 use crate::rest::{Answer, Door, shown};
+use crate::withheld;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Extensions, Method, StatusCode, Uri};
 use axum::middleware::Next;
@@ -48,8 +49,9 @@ impl Noted {
 
 /// Carries a request through, and records what became of it when it was to change something.
 pub(crate) async fn record(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let command = matched.and_then(|matched| named(request.method(), matched));
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let matched = matched.as_ref().map_or("", MatchedPath::as_str).to_owned();
+    let command = named(request.method(), &matched);
     let (Some((noun, verb)), Some(commander)) = (command, request.extensions().get::<Commander>().cloned())
     else {
         return next.run(request).await;
@@ -64,7 +66,7 @@ pub(crate) async fn record(State(door): State<Door>, mut request: Request, next:
             let asked = Asked {
                 noun,
                 verb,
-                id: id_of(&uri, &noted),
+                id: id_of(&matched, &uri, &noted),
                 command: command_text(&method, &uri, noted.body.get()),
             };
             door.record(asked.ended(commander, &response)).await;
@@ -125,7 +127,7 @@ impl Asked {
             _ => (Ending::Refused, Severity::Warning),
         };
         let name = self.id.as_deref().map(|id| format!(" {id}")).unwrap_or_default();
-        let words = format!("{} {}{name}", self.noun, self.verb);
+        let words = format!("{} {}{name}", self.noun.replace('_', " "), self.verb);
         let message = match (ending, problem) {
             (Ending::Done, _) if status == StatusCode::OK && matches!(self.verb, "create" | "add") => {
                 format!("{words}: it was there already")
@@ -136,8 +138,10 @@ impl Asked {
             (Ending::Failed, None) => format!("{words}: failed"),
             (Ending::Failed, Some(problem)) => format!("{words}: failed: {}", problem.message),
         };
+        let message = withheld::text(&message);
         let subject = match &self.id {
             Some(id) => format!("{}/{id}", self.noun),
+            None if self.noun == CLUSTER => CLUSTER.to_owned(),
             None => "node".to_owned(),
         };
         Event {
@@ -152,6 +156,9 @@ impl Asked {
         }
     }
 }
+
+/// What makes a node part of a cluster has no id.
+const CLUSTER: &str = "cluster";
 
 /// What a request commands, in the words of the command line; nothing when it changes nothing.
 fn named(method: &Method, address: &str) -> Option<(&'static str, &'static str)> {
@@ -168,26 +175,31 @@ fn named(method: &Method, address: &str) -> Option<(&'static str, &'static str)>
         ("POST", routes::ATTACHMENTS) => ("attachment", "create"),
         ("PATCH", routes::ATTACHMENT) => ("attachment", "change"),
         ("DELETE", routes::ATTACHMENT) => ("attachment", "delete"),
+        ("PATCH", routes::NODE) => ("node", "change"),
+        ("DELETE", routes::NODE) => ("node", "remove"),
+        ("POST", routes::CLUSTER_INIT) => (CLUSTER, "init"),
+        ("POST", routes::CLUSTER_JOIN) => (CLUSTER, "join"),
+        ("POST", routes::JOIN_TOKENS) => ("join_token", "create"),
+        ("DELETE", routes::JOIN_TOKEN) => ("join_token", "revoke"),
         _ => return None,
     };
     Some(named)
 }
 
 /// The resource: named by the address, or by the body of a creation.
-fn id_of(uri: &Uri, noted: &Noted) -> Option<String> {
-    let by_address = uri.path().split('/').nth(3).map(shown);
-    let by_body = || Some(shown(noted.body.get()?.get("id")?.as_str()?));
-    by_address.or_else(by_body)
+fn id_of(matched: &str, uri: &Uri, noted: &Noted) -> Option<String> {
+    let place = matched.split('/').position(|part| part.starts_with('{'));
+    let by_address = place.and_then(|place| uri.path().split('/').nth(place));
+    let by_body = || noted.body.get()?.get("id")?.as_str();
+    by_address.or_else(by_body).map(|id| shown(&withheld::part(id)))
 }
 
 fn command_text(method: &Method, uri: &Uri, body: Option<&Value>) -> String {
-    let address = uri
-        .path_and_query()
-        .map_or_else(|| uri.path(), |address| address.as_str());
-    let asked = format!("{} {}", shown(method.as_str()), shown(address));
+    let address = withheld::address(uri);
+    let asked = format!("{} {}", shown(method.as_str()), shown(&address));
     match body {
         None => asked,
-        Some(body) => format!("{asked} {body}"),
+        Some(body) => format!("{asked} {}", withheld::body(body)),
     }
 }
 
@@ -208,6 +220,6 @@ mod tests {
                 changes += usize::from(!looks);
             }
         }
-        assert_eq!(changes, 12);
+        assert_eq!(changes, 18);
     }
 }

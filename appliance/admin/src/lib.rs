@@ -15,7 +15,8 @@
 //!   loopback the Host must be an address or localhost.
 //! - A socket's file that is deleted from outside comes back, and keys that cannot be taken leave those of before in
 //!   force; both are told for as long as they last (`keeper`).
-//! - What an operator does is recorded before the client is answered: who, from where, what, and what became of it (`audit`).
+//! - What an operator does is recorded before the client is answered: who, from where, what, and what became of it (`audit`);
+//!   what lets somebody in stands neither there nor in the log (`withheld`).
 //! - Clients that only hold connections open cannot shut an operator out (`crowd`).
 //!
 //! Start reading at [`appliance`] (what stands behind the door), then [`server`].
@@ -47,6 +48,7 @@ mod secret;
 mod socket;
 mod start_error;
 mod tls;
+mod withheld;
 
 pub use appliance::{Appliance, CertificateState, DoorTrouble};
 pub use body::parse_json;

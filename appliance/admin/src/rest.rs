@@ -4,6 +4,7 @@
 mod answer;
 mod attachments;
 mod call;
+mod cluster;
 mod differs;
 mod disks;
 mod events;
@@ -55,12 +56,17 @@ pub(crate) fn router(door: Door, access: Access) -> Router {
 fn resources() -> OpenApiRouter<Door> {
     OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(node::list))
-        .routes(routes!(node::show))
+        .routes(routes!(node::show, node::change, node::remove))
         .routes(routes!(node::reactors))
         .routes(routes!(health::show))
         .routes(routes!(probes::live))
         .routes(routes!(probes::ready))
         .routes(routes!(events::list))
+        .routes(routes!(cluster::show))
+        .routes(routes!(cluster::init))
+        .routes(routes!(cluster::join))
+        .routes(routes!(cluster::tokens, cluster::create_token))
+        .routes(routes!(cluster::revoke_token))
         .routes(routes!(disks::list, disks::add))
         .routes(routes!(disks::preview))
         .routes(routes!(disks::show, disks::change, disks::remove))
@@ -91,7 +97,7 @@ fn without_a_node() -> Router<Door> {
 }
 
 async fn no_route(uri: Uri) -> Answer {
-    const KNOWN: [&str; 14] = [
+    const KNOWN: [&str; 18] = [
         routes::NODES,
         "/v1/nodes/self",
         "/v1/nodes/self/reactors",
@@ -99,6 +105,10 @@ async fn no_route(uri: Uri) -> Answer {
         routes::LIVE,
         routes::READY,
         routes::EVENTS,
+        routes::CLUSTER,
+        routes::CLUSTER_INIT,
+        routes::CLUSTER_JOIN,
+        routes::JOIN_TOKENS,
         routes::DISKS,
         routes::IMPORT,
         routes::RELOCATE,

@@ -145,7 +145,7 @@ fn what_belongs_to_a_node_is_answered_by_that_node_alone() {
     assert_eq!(
         nodes[0]["member"],
         json!({
-            "membership": "active", "role": "voter", "incarnation": 7, "feature_level": 3,
+            "membership": "active", "role": "voter", "revision": 41, "incarnation": 7, "feature_level": 3,
             "peer_addresses": ["192.0.2.1:7781", "198.51.100.1:7781"], "failure_domain": "rack-3",
         })
     );

@@ -1,5 +1,6 @@
 //! Answers: resources with their ETags, lists, problems.
 
+use crate::withheld;
 use axum::body::Body;
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
@@ -26,9 +27,19 @@ impl Answer {
 
     /// One resource.
     pub(crate) fn resource(value: &impl Serialize, state: &State) -> Answer {
+        Answer::tagged(value, state.generation)
+    }
+
+    /// One resource that is of a generation.
+    pub(crate) fn tagged(value: &impl Serialize, generation: u64) -> Answer {
         let mut response = json(StatusCode::OK, value);
-        put(&mut response, ETAG, &etag(state));
+        put(&mut response, ETAG, &etag(generation));
         Answer::Ready(response)
+    }
+
+    /// Something new that cannot be read again.
+    pub(crate) fn made(value: &impl Serialize) -> Answer {
+        Answer::Ready(json(StatusCode::CREATED, value))
     }
 
     /// One resource that was asked for: 201 when it is new, 200 when it was there.
@@ -42,7 +53,7 @@ impl Answer {
             Created::Existing(value) => (StatusCode::OK, value),
         };
         let mut response = json(status, &value);
-        put(&mut response, ETAG, &etag(state(&value)));
+        put(&mut response, ETAG, &etag(state(&value).generation));
         put(&mut response, LOCATION, &address(&value));
         Answer::Ready(response)
     }
@@ -51,8 +62,13 @@ impl Answer {
     pub(crate) fn removed(how: RemovalOptions, removal: &Removal) -> Answer {
         match how.dry_run {
             true => Answer::json(removal),
-            false => Answer::Ready(StatusCode::NO_CONTENT.into_response()),
+            false => Answer::gone(),
         }
+    }
+
+    /// Something is gone, and there is nothing to say.
+    pub(crate) fn gone() -> Answer {
+        Answer::Ready(StatusCode::NO_CONTENT.into_response())
     }
 
     /// Part of a list: what follows `after`, in the order of the ids.
@@ -89,7 +105,7 @@ impl IntoResponse for Answer {
                     log::warn!(
                         "rest: answered {status} code={} {}",
                         problem.code,
-                        problem.message
+                        withheld::text(&problem.message)
                     );
                 }
                 let mut response = json(status, &problem);
@@ -124,8 +140,8 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// The resource's ETag: its generation (RFC 9110, section 8.8.3). It names what is wanted; what is observed beside it
 /// may differ between two answers of the same ETag.
-fn etag(state: &State) -> String {
-    format!("\"{}\"", state.generation)
+fn etag(generation: u64) -> String {
+    format!("\"{generation}\"")
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response {

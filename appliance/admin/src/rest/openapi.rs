@@ -38,7 +38,7 @@ pub(super) fn head() -> OpenApi {
 }
 
 const DESCRIPTION: &str = "\
-Disks, volumes and attachments of a storage appliance.
+Disks, volumes and attachments of a storage appliance, and the cluster that several appliances form.
 
 * **Ids are chosen by the client.** Creating the same thing twice is creating it once: 201 the first time, 200 after that, \
 409 when the second request differs.
@@ -50,6 +50,9 @@ answered as those below `/v1/nodes/self`.
 * **A change may be asked for again.** Where another node leads the cluster the answer is 421, and `ask` says whom to ask; \
 while nobody does it is 503, and where it is not known whether the change was agreed on, 504, both with Retry-After. Nothing is \
 done twice.
+* **A cluster is formed by its nodes.** `/v1/cluster/init` and `/v1/cluster/join` are about the node that is asked and are never \
+to be sent on to another; everything else about the cluster may be asked of any node. A join token's text is in the answer that \
+makes it and nowhere else.
 * **Changes can be guarded.** A resource's ETag is its generation; with If-Match a change is refused (412) when somebody \
 else was faster.
 * **An error is a Problem**: a stable `code`, a sentence, and a `remedy`.";
@@ -113,6 +116,15 @@ pub(super) enum ChangeProblem {
     Undecided(Problem),
 }
 
+/// What a change of the node that is asked may meet, which no other node can make in its place.
+#[derive(IntoResponses, ToSchema)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(super) enum HereProblem {
+    /// Whether it was done is not known. The same request may be made again, of the same node: nothing is done twice.
+    #[response(status = 504, headers(("Retry-After" = u32)))]
+    Undecided(Problem),
+}
+
 /// What a body may meet.
 #[derive(IntoResponses, ToSchema)]
 #[allow(dead_code, reason = "only its derived description is used")]
@@ -165,6 +177,11 @@ mod tests {
             routes::LIVE,
             routes::READY,
             routes::EVENTS,
+            routes::CLUSTER,
+            routes::CLUSTER_INIT,
+            routes::CLUSTER_JOIN,
+            routes::JOIN_TOKENS,
+            routes::JOIN_TOKEN,
             routes::DISKS,
             routes::DISK,
             routes::DISK_ADOPT,
@@ -261,7 +278,11 @@ mod tests {
             }
             changes += 1;
             let responses = &operation["responses"];
-            assert!(responses["421"].is_object(), "{at}");
+            // What makes a node part of a cluster is about that node: sent on, it would be done to another one.
+            let is_of_one_node = [routes::CLUSTER_INIT, routes::CLUSTER_JOIN]
+                .iter()
+                .any(|address| at.ends_with(address));
+            assert_eq!(responses["421"].is_object(), !is_of_one_node, "{at}");
             for status in ["503", "504"] {
                 assert!(
                     responses[status]["headers"]["Retry-After"].is_object(),
@@ -269,7 +290,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(changes, 12);
+        assert_eq!(changes, 18);
         let problem = &document["components"]["schemas"]["Problem"]["properties"];
         assert!(problem["ask"].is_object() && problem["retry_after_s"].is_object());
     }

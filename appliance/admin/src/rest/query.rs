@@ -83,6 +83,19 @@ pub(super) struct VolumeRemoval {
     clear: Option<bool>,
 }
 
+/// How the removal of a node is described.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(super) struct NodeRemoval {
+    /// Only say what would happen.
+    #[param(default = false)]
+    dry_run: bool,
+}
+
+/// Nothing follows the question mark. What is asked for there and not known, as a `dry_run`, is refused and not passed over.
+pub(crate) struct NoQuery;
+
 /// How something is to be taken away.
 pub(crate) struct RemovalQuery(pub(crate) RemovalOptions);
 
@@ -115,6 +128,17 @@ impl FromRequestParts<Door> for EventsQuery {
     }
 }
 
+impl FromRequestParts<Door> for NoQuery {
+    type Rejection = Answer;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Door) -> Result<NoQuery, Answer> {
+        match pairs(parts, &[]) {
+            Ok(_) => Ok(NoQuery),
+            Err(problem) => Err(Answer::Problem(problem)),
+        }
+    }
+}
+
 impl FromRequestParts<Door> for RemovalQuery {
     type Rejection = Answer;
 
@@ -129,12 +153,13 @@ impl FromRequestParts<Door> for RemovalQuery {
     }
 }
 
-/// The space of volumes alone can be cleared.
+/// The space of volumes alone can be cleared, and nothing takes a node out that is in use.
 fn removal_of(parts: &Parts) -> Result<RemovalOptions, Problem> {
     let of = |list: &str| parts.uri.path().starts_with(list);
-    let known: &[&str] = match of(routes::VOLUMES) {
-        true => &["dry_run", "force", "clear"],
-        false => &["dry_run", "force"],
+    let known: &[&str] = match (of(routes::VOLUMES), of(routes::NODES)) {
+        (true, _) => &["dry_run", "force", "clear"],
+        (_, true) => &["dry_run"],
+        _ => &["dry_run", "force"],
     };
     let pairs = pairs(parts, known)?;
     let choice = |name| value(&pairs, name).map(|text| yes_or_no(text, name)).transpose();
@@ -214,6 +239,7 @@ fn pairs(parts: &Parts, known: &[&str]) -> Result<Vec<(String, String)>, Problem
         if !known.contains(&name.as_str()) {
             let remedy = match nearest(name, known) {
                 Some(near) => format!("did you mean `{near}`?"),
+                None if known.is_empty() => "leave it out: there are none here".to_owned(),
                 None => format!("known ones are {}", known.join(", ")),
             };
             return Err(Problem::new(

@@ -55,6 +55,23 @@ impl FromRequestParts<Door> for NodeInAddress {
     }
 }
 
+/// The node that a request is about, whichever node is asked.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct MemberInAddress {
+    /// The id or the name of a node; not `self`.
+    pub(super) node: String,
+}
+
+impl FromRequestParts<Door> for MemberInAddress {
+    type Rejection = Answer;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<MemberInAddress, Answer> {
+        let Id(node) = Id::from_request_parts(parts, door).await?;
+        Ok(MemberInAddress { node })
+    }
+}
+
 /// How a guarded change is described.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]

@@ -1,8 +1,11 @@
 //! What stands behind the server where its tests are about HTTP alone: it shows what a test has put there, and refuses every
-//! change. What a node decides is asked of a whole one, in the tests of `assembly` and `ctl`.
+//! change but those of the cluster. What a node decides is asked of a whole one, in the tests of `assembly` and `ctl`.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod cluster;
+
+use cluster::Asked;
 use palisade_admin::{Appliance, DoorTrouble, EventLog, MetricsSnapshot};
 use palisade_api::*;
 use serde_json::json;
@@ -23,6 +26,16 @@ pub struct Stub {
     pub metrics: Mutex<MetricsSnapshot>,
     /// All that was ever told of doors, in order.
     pub doors: Mutex<Vec<Vec<DoorTrouble>>>,
+    /// What it says of the cluster.
+    pub cluster: Mutex<ClusterStatus>,
+    /// The tokens that let nodes in, without their texts.
+    pub tokens: Mutex<Vec<JoinTokenSummary>>,
+    /// Changes of the cluster that were asked for, in order.
+    pub asked: Mutex<Vec<Asked>>,
+    /// What became of commands, in order.
+    pub recorded: Mutex<Vec<Event>>,
+    /// What the next change of the cluster is answered with instead.
+    pub refusal: Mutex<Option<Problem>>,
     /// Whether its node has a fault in it.
     pub is_faulty: bool,
 }
@@ -35,6 +48,11 @@ impl Stub {
             disks: Mutex::default(),
             metrics: Mutex::default(),
             doors: Mutex::default(),
+            cluster: Mutex::new(cluster::of_two()),
+            tokens: Mutex::default(),
+            asked: Mutex::default(),
+            recorded: Mutex::default(),
+            refusal: Mutex::default(),
             is_faulty: false,
         }
     }
@@ -63,6 +81,7 @@ fn disk(number: u32) -> Disk {
 
 fn member() -> Member {
     Member {
+        revision: cluster::REVISION,
         incarnation: 7,
         feature_level: 3,
         peer_addresses: vec!["192.0.2.1:7781".to_owned(), "198.51.100.1:7781".to_owned()],
@@ -122,6 +141,48 @@ impl Appliance for Stub {
     }
 
     /// Not in the order of ids: the server sorts.
+    fn cluster(&self) -> ClusterStatus {
+        self.cluster.lock().unwrap().clone()
+    }
+
+    fn cluster_init(&self, request: ClusterInit) -> Result<ClusterStatus, Problem> {
+        self.init(request)
+    }
+
+    fn cluster_join(&self, request: ClusterJoin) -> Result<ClusterJoined, Problem> {
+        self.join(request)
+    }
+
+    fn join_tokens(&self) -> Vec<JoinTokenSummary> {
+        self.tokens.lock().unwrap().clone()
+    }
+
+    fn join_token_create(&self, request: JoinTokenCreate) -> Result<JoinTokenMade, Problem> {
+        self.token(request)
+    }
+
+    fn join_token_revoke(&self, id: &str) -> Result<(), Problem> {
+        self.revoke(id)
+    }
+
+    fn node_change(
+        &self,
+        node: &str,
+        patch: NodePatch,
+        expected: Option<u64>,
+    ) -> Result<NodeSummary, Problem> {
+        self.change(node, patch, expected)
+    }
+
+    fn node_remove(
+        &self,
+        node: &str,
+        expected: Option<u64>,
+        how: RemovalOptions,
+    ) -> Result<Removal, Problem> {
+        self.remove(node, expected, how)
+    }
+
     fn disks(&self) -> Vec<Disk> {
         self.disks.lock().unwrap().iter().copied().map(disk).collect()
     }
@@ -208,7 +269,9 @@ impl Appliance for Stub {
         self.events.last(count)
     }
 
-    fn command_ended(&self, _: Event) {}
+    fn command_ended(&self, event: Event) {
+        self.recorded.lock().unwrap().push(event);
+    }
 
     fn metrics(&self) -> MetricsSnapshot {
         self.metrics.lock().unwrap().clone()
