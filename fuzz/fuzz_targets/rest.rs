@@ -5,7 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use palisade_admin::parse_json;
 use palisade_api::{
-    AttachmentCreate, AttachmentPatch, DiskCreate, DiskPatch, Problem, VolumeCreate, VolumePatch, size,
+    AttachmentCreate, AttachmentPatch, ClusterInit, ClusterJoin, DiskCreate, DiskPatch, JOIN_TOKEN_PREFIX,
+    JoinTokenCreate, NodePatch, Problem, RequestBody, VolumeCreate, VolumePatch, size,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,16 +17,36 @@ const PROBLEM_BYTES_MAX: usize = 4096;
 
 fuzz_target!(|data: &[u8]| {
     let [kind, body @ ..] = data else { return };
-    match kind % 7 {
+    match kind % 11 {
         0 => there_and_back::<DiskCreate>(body),
         1 => there_and_back::<DiskPatch>(body),
         2 => there_and_back::<VolumeCreate>(body),
         3 => there_and_back::<VolumePatch>(body),
         4 => there_and_back::<AttachmentCreate>(body),
         5 => there_and_back::<AttachmentPatch>(body),
-        _ => sizes(body),
+        6 => sizes(body),
+        7 => judged::<ClusterInit>(body),
+        8 => judged::<ClusterJoin>(body),
+        9 => judged::<JoinTokenCreate>(body),
+        _ => judged::<NodePatch>(body),
     }
 });
+
+/// Likewise, and what it must keep to by itself is said in one problem of bounded length that repeats no token.
+fn judged<T: DeserializeOwned + Serialize + PartialEq + Debug + RequestBody>(body: &[u8]) {
+    there_and_back::<T>(body);
+    let Ok(value) = parse_json::<T>(body) else { return };
+    if let Err(problem) = value.check() {
+        check(&problem);
+        for rest in problem.message.split(JOIN_TOKEN_PREFIX).skip(1) {
+            assert!(
+                !rest.starts_with(|c: char| c.is_ascii_alphanumeric()),
+                "{}",
+                problem.message
+            );
+        }
+    }
+}
 
 fn there_and_back<T: DeserializeOwned + Serialize + PartialEq + Debug>(body: &[u8]) {
     match parse_json::<T>(body) {
