@@ -426,6 +426,36 @@ fn the_description_and_the_pages_come_without_other_hosts() {
     );
 }
 
+/// What stands between `before` and the next quote, wherever it is.
+fn after<'a>(text: &'a str, before: &str) -> HashSet<&'a str> {
+    let parts = text.split(before).skip(1);
+    parts.filter_map(|part| part.split('\'').next()).collect()
+}
+
+/// A script is looked at by no compiler: each part of the page that it fills is there, and each address that it asks answers.
+#[test]
+fn the_page_has_what_its_script_fills_and_asks_what_is_there() {
+    let server = serve(&Arc::new(Stub::new()));
+    let get = |path: &str| ask(server.address().unwrap(), "GET", path, &[], "");
+    let (page, script) = (get("/").body, get("/overview.js").body);
+    let filled = &after(&script, "at('") | &after(&script, "fill('");
+    for id in ["cluster-says", "nodes", "attachments", "findings"] {
+        assert!(filled.contains(id), "{filled:?}");
+    }
+    for id in filled {
+        assert!(page.contains(&format!("id=\"{id}\"")), "{id} is not on the page");
+    }
+    let asked = &after(&script, "ask('") | &after(&script, "askAll('");
+    assert!(asked.contains("/v1/cluster") && asked.len() >= 7, "{asked:?}");
+    for path in asked {
+        let path = match path.split_once('?') {
+            Some((path, _)) => format!("{path}?format=json"),
+            None => path.to_owned(),
+        };
+        assert_eq!(get(&path).status, 200, "{path}");
+    }
+}
+
 #[test]
 fn stopping_ends_streams_and_frees_the_address() {
     let stub = Arc::new(Stub::new());

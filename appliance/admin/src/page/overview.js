@@ -123,6 +123,37 @@ function showHealth(health) {
   }));
 }
 
+// A node that the leader has not heard of for longer counts as silent.
+const SILENT_MS = 2000;
+
+// Who is heard is known to the leader alone.
+function heard(cluster, member) {
+  if (member.name === cluster.node) return element('td', 'answers here', 'ok');
+  const knows = cluster.part === 'leader' && member.membership === 'active';
+  if (member.heard_ms === undefined) return element('td', knows ? 'never' : '–', knows ? 'bad' : 'soft');
+  const ago = member.heard_ms < 1000 ? member.heard_ms + ' ms ago' : (member.heard_ms / 1000).toFixed(1) + ' s ago';
+  return element('td', ago, knows && member.heard_ms > SILENT_MS ? 'bad' : 'ok');
+}
+
+function showCluster(cluster) {
+  let [look, says] = ['ok', `Node ${cluster.leader} leads, and a majority of the voters answers`];
+  if (cluster.part === 'alone') says = `Node ${cluster.node} is in no cluster of several`;
+  else if (!cluster.has_majority) {
+    [look, says] = ['bad', 'No majority of the voters answers, as far as this node can tell: nothing can be changed, and what is shown may be behind'];
+  } else if (!cluster.leader) {
+    [look, says] = ['warn', 'No leader is known; a majority of the voters answers, and elects one within seconds'];
+  }
+  at('cluster').className = 'health ' + look;
+  at('cluster-says').textContent = says;
+  fill('nodes', cluster.members.map((member) => {
+    const joins = member.membership === 'joining';
+    const vote = member.leads ? 'leads' : member.votes ? 'yes' : 'no';
+    return row(member.name, element('td', (joins ? 'joining as ' : '') + words(member.role), joins ? 'warn' : ''),
+      element('td', vote, member.leads ? 'ok' : member.votes ? '' : 'soft'), heard(cluster, member),
+      number(member.behind ?? '–'), member.failure_domain || '–', (member.addresses || []).join(', ') || '–');
+  }), 'None.');
+}
+
 function rates(now, old, seconds) {
   const sum = (attachment, field, name) => attachment.operations
     .filter((one) => !name || one.operation === name)
@@ -211,12 +242,13 @@ async function showEvents() {
 
 async function refresh() {
   try {
-    const [node, health, attachments, volumes, disks, reactors] = await Promise.all([
-      ask('/v1/nodes/self'), ask('/v1/nodes/self/health'), askAll('/v1/attachments'), askAll('/v1/volumes'), askAll('/v1/disks'),
-      ask('/v1/nodes/self/reactors'),
+    const [node, health, cluster, attachments, volumes, disks, reactors] = await Promise.all([
+      ask('/v1/nodes/self'), ask('/v1/nodes/self/health'), ask('/v1/cluster'), askAll('/v1/attachments'), askAll('/v1/volumes'),
+      askAll('/v1/disks'), ask('/v1/nodes/self/reactors'),
     ]);
     showNode(node);
     showHealth(health);
+    showCluster(cluster);
     showAttachments(attachments);
     showVolumes(volumes);
     showDisks(disks, node);
