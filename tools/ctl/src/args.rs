@@ -1,7 +1,9 @@
 //! The command line, defined once: help, completions and parsing follow from it.
 
+mod cluster;
 mod takeover;
 
+pub use cluster::{ClusterCommand, Join, NodeCommand, NodePlace, TokenCommand};
 pub use takeover::{DiskAdopt, DiskImport};
 
 use crate::examples;
@@ -48,8 +50,12 @@ pub struct Target {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show the node.
-    Node,
+    /// Show the node that is asked; change a node of the cluster or take one out.
+    Node {
+        /// What to do; without it, the node that is asked is shown.
+        #[command(subcommand)]
+        command: Option<NodeCommand>,
+    },
     /// Show the reactors of the node.
     Reactors,
     /// Show what is wrong; exits with 1 unless everything is well.
@@ -61,6 +67,12 @@ pub enum Command {
     Top(Top),
     /// Show the nodes of the cluster.
     Nodes,
+    /// Show the cluster, form one of several nodes, and let nodes in.
+    Cluster {
+        /// What to do; without it, the cluster is shown.
+        #[command(subcommand)]
+        command: Option<ClusterCommand>,
+    },
     /// Add, show, grow and take away disks: the media that volumes lie on.
     #[command(subcommand)]
     Disk(Disk),
@@ -122,6 +134,10 @@ pub enum Kind {
     Volume,
     /// Attachments.
     Attachment,
+    /// Nodes of the cluster, which are called by their names.
+    Node,
+    /// Tokens that let nodes in.
+    Token,
 }
 
 /// Shells that completions can be written for.

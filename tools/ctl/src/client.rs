@@ -32,6 +32,9 @@ const LAST_ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// What is said of a file in which a token is looked for in vain.
 pub(crate) const NO_TOKEN: &str = "it holds no token: one line of letters and digits";
 
+/// What is said of a file in which the token of a cluster is looked for in vain.
+pub(crate) const NO_JOIN_TOKEN: &str = "it holds no join token: one line that begins with palisade-join-";
+
 /// How the TLS library begins what it says about an answer that is none.
 const NO_TLS: &str = "received corrupt message";
 
@@ -45,6 +48,8 @@ struct Asked<'a> {
     path: &'a str,
     expected: Option<u64>,
     body: Option<Value>,
+    /// It is about the node that is asked: done by another one it would be done to that one.
+    is_of_this_node: bool,
 }
 
 /// A connection to one appliance.
@@ -140,6 +145,17 @@ impl Client {
     /// Creates something; asking again is harmless.
     pub fn create(&self, path: &str, request: &impl Serialize) -> Result<Value, Failure> {
         self.ask(Method::POST, path, None, Some(self.body(request)?))
+    }
+
+    /// Has the node that is asked do something that is about that node alone: no other is asked in its place.
+    pub fn command_here(&self, path: &str, request: &impl Serialize) -> Result<Value, Failure> {
+        self.ask_until_decided(&Asked {
+            method: Method::POST,
+            path,
+            expected: None,
+            body: Some(self.body(request)?),
+            is_of_this_node: true,
+        })
     }
 
     /// Changes something.
@@ -317,15 +333,25 @@ pub fn segment(id: &str) -> String {
         .collect()
 }
 
-/// The token in a file, which must hold one that can be sent.
+/// The appliance's token in a file.
 fn read_token(path: &Path) -> Result<String, Failure> {
+    token_in(path, NO_TOKEN)
+}
+
+/// The token in a file that lets a node into a cluster.
+pub fn read_join_token(path: &Path) -> Result<String, Failure> {
+    token_in(path, NO_JOIN_TOKEN)
+}
+
+/// The token in a file, which must hold one that can be sent.
+fn token_in(path: &Path, otherwise: &str) -> Result<String, Failure> {
     let text = read(path)?;
     let token = text.trim();
     match !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(token.to_owned()),
         false => Err(Failure::File {
             path: path.to_owned(),
-            why: NO_TOKEN.to_owned(),
+            why: otherwise.to_owned(),
         }),
     }
 }

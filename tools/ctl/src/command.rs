@@ -1,6 +1,8 @@
 //! What each command does: ask, then show.
 
 pub mod attachment;
+pub mod cluster;
+pub mod cluster_status;
 pub mod disk;
 pub mod disk_preview;
 pub mod events;

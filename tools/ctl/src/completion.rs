@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 
 /// Commands that are followed by ids of things that are there.
-const WITH_ID: &str = "show|grow|set|confirm|adopt|remove|rm|delete|qemu-args|libvirt-xml";
+const WITH_ID: &str = "show|grow|set|confirm|adopt|remove|rm|delete|revoke|qemu-args|libvirt-xml";
 
 /// Prints a script.
 pub fn script(shell: Shell) -> Result<(), Failure> {
@@ -30,14 +30,17 @@ pub fn script(shell: Shell) -> Result<(), Failure> {
 
 /// Prints the ids of all resources of a kind, a line each.
 pub fn ids(client: &Client, kind: Kind) -> Result<(), Failure> {
-    let list = match kind {
-        Kind::Disk => routes::DISKS,
-        Kind::Volume => routes::VOLUMES,
-        Kind::Attachment => routes::ATTACHMENTS,
+    let (all, called) = match kind {
+        Kind::Disk => (client.list(routes::DISKS)?, "id"),
+        Kind::Volume => (client.list(routes::VOLUMES)?, "id"),
+        Kind::Attachment => (client.list(routes::ATTACHMENTS)?, "id"),
+        Kind::Token => (client.list(routes::JOIN_TOKENS)?, "id"),
+        // Not in pages; and people call them by their names.
+        Kind::Node => (client.typed(&client.get(routes::NODES)?)?, "name"),
     };
     let mut text = String::new();
-    for one in client.list(list)? {
-        if let Some(id) = one.get("id").and_then(Value::as_str) {
+    for one in all {
+        if let Some(id) = one.get(called).and_then(Value::as_str) {
             text.push_str(id);
             text.push('\n');
         }
@@ -73,7 +76,7 @@ _palisade_with_ids() {{
     [[ $current == -* ]] && return
     for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
         case $word in
-            disk|volume|attachment) [[ -n $kind ]] || kind=$word ;;
+            disk|volume|attachment|node|token) [[ -n $kind ]] || kind=$word ;;
             create|{WITH_ID}) [[ -z $kind || -n $command ]] || command=$word ;;
         esac
     done
@@ -96,7 +99,7 @@ fn zsh(generated: &str) -> String {
 _palisade_ids() {
     local word kind
     for word in ${(z)BUFFER}; do
-        case $word in (disk|volume|attachment) kind=$word; break ;; esac
+        case $word in (disk|volume|attachment|node|token) kind=$word; break ;; esac
     done
     [[ -n $kind ]] && compadd -- ${(f)"$(palisade ids $kind 2>/dev/null)"}
 }
@@ -108,7 +111,9 @@ _palisade_disks() { compadd -- ${(f)"$(palisade ids disk 2>/dev/null)"} }
     let with_ids: String = generated
         .lines()
         .map(|line| {
-            let names_one = line.contains(":id -- Its id:") || line.contains("ids -- Their ids");
+            let names_one = [":id -- Its id:", "ids -- Their ids", ":node -- Its name"]
+                .iter()
+                .any(|words| line.contains(words));
             let other = match names_one {
                 true => "_palisade_ids",
                 false if line.contains(":volume -- The volume to offer") => "_palisade_volumes",
@@ -138,5 +143,8 @@ fn fish() -> String {
                   '(palisade ids volume 2>/dev/null)'\n\
                   complete -c palisade -n '__fish_seen_subcommand_from volume; and __fish_seen_subcommand_from create' -l disk -x \
                   -a '(palisade ids disk 2>/dev/null)'\n";
-    ["disk", "volume", "attachment"].map(line).concat() + of_new
+    ["disk", "volume", "attachment", "node", "token"]
+        .map(line)
+        .concat()
+        + of_new
 }

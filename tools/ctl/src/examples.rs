@@ -12,6 +12,37 @@ Begin here:
 
 More of a command: palisade help disk add, or --help behind it.";
 
+pub const INIT: &str = "\
+Examples:
+  palisade cluster init --address 192.0.2.7:7781
+  palisade cluster init --address 192.0.2.7:7781 --address 198.51.100.7:7781 --failure-domain rack-3
+
+Nothing that it serves is interrupted. Then, for each node that is to join: palisade cluster token create ID";
+
+pub const JOIN: &str = "\
+Examples:
+  palisade cluster join --peer 192.0.2.7:7781 --token-file /root/join-token --address 192.0.2.8:7781
+
+It must have no disks, volumes or attachments of its own, and starts anew as a member of the cluster.";
+
+pub const TOKEN_CREATE: &str = "\
+Examples:
+  palisade cluster token create node-2
+  palisade cluster token create witness --learner --valid 7d";
+
+pub const NODE_SET: &str = "\
+Examples:
+  palisade node set host-b --address 192.0.2.8:7781 --address 198.51.100.8:7781
+  palisade node set host-b --failure-domain rack-4
+  palisade node set host-b --learner";
+
+pub const NODE_REMOVE: &str = "\
+Examples:
+  palisade node remove host-b --dry-run
+  palisade node remove host-b
+
+Before: delete the attachments that it offers, and remove the disks that it reaches.";
+
 pub const EVENTS: &str = "\
 Examples:
   palisade events --last 200
@@ -179,6 +210,9 @@ mod tests {
             ("voluem list", "'volume'"),
             ("attachment delete web1 --forse", "'--force'"),
             ("volume create v1 1GiB --clear on-delet", "'on-delete'"),
+            ("clustr status", "'cluster'"),
+            ("cluster tokn list", "'token'"),
+            ("node set host-b --failure-domian r", "'--failure-domain'"),
             ("preflight --profile bare-meta", "'bare-metal'"),
         ] {
             let words = ["palisade"].into_iter().chain(typed.split_whitespace());

@@ -1,6 +1,6 @@
 //! What a command ends with when it did not work: a sentence, a remedy, an exit code.
 
-use crate::client::NO_TOKEN;
+use crate::client::{NO_JOIN_TOKEN, NO_TOKEN};
 use crate::transport::NO_CERTIFICATE;
 use palisade_api::Problem;
 use palisade_consensus::BackupError;
@@ -228,6 +228,10 @@ impl Failure {
             Failure::Declined { .. } => None,
             Failure::File { why, .. } if why == NO_TOKEN => Some(
                 "give the file that admin.token_file or admin.read_token_file in the daemon's configuration names".to_owned(),
+            ),
+            Failure::File { why, .. } if why == NO_JOIN_TOKEN => Some(
+                "give a file with the token alone, as `palisade cluster token create` has printed it on a node of the cluster"
+                    .to_owned(),
             ),
             Failure::File { why, .. } if why.starts_with(NO_CERTIFICATE) => Some(
                 "give a file with the certificate in PEM form, which begins with -----BEGIN CERTIFICATE-----; one in DER form \

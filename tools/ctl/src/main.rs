@@ -60,10 +60,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
     };
     let client = &Client::new(&cli.target)?.within(command.waits());
     match command {
-        Command::Node => command::node::node(client, out),
+        Command::Node { command } => command::node::run(client, out, command),
         Command::Reactors => command::node::reactors(client, out),
         Command::Health => command::health::health(client, out),
         Command::Nodes => command::node::nodes(client, out),
+        Command::Cluster { command } => command::cluster::run(client, out, command),
         Command::Events(events) => command::events::events(client, out, &events),
         Command::Top(top) => command::top::top(client, out, &top),
         Command::Disk(disk) => command::disk::run(client, out, disk),

@@ -213,7 +213,7 @@ fn next_target(name: &str) -> String {
 }
 
 /// For a POSIX shell.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-,+:@".contains(&byte);
     match text.bytes().all(plain) {
         true => text.to_owned(),

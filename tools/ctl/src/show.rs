@@ -145,6 +145,12 @@ pub fn moment(unix_ms: u64) -> String {
     format!("{date}T{time}.{:03}Z", unix_ms % 1000)
 }
 
+/// Seconds since 1970 likewise.
+pub fn second(unix_s: u64) -> String {
+    let (date, time) = date_and_time(unix_s);
+    format!("{date}T{time}Z")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,19 +25,24 @@ impl Client {
         expected: Option<u64>,
         body: Option<Value>,
     ) -> Result<Value, Failure> {
-        let asked = Asked {
+        self.ask_until_decided(&Asked {
             method,
             path,
             expected,
             body,
-        };
+            is_of_this_node: false,
+        })
+    }
+
+    /// The same, of what was put together.
+    pub(super) fn ask_until_decided(&self, asked: &Asked<'_>) -> Result<Value, Failure> {
         let deadline = Instant::now() + AGAIN_FOR;
         let deadline = self
             .patience
             .map_or(deadline, |(_, patience)| patience.min(deadline));
         let mut undecided = None;
         loop {
-            let failure = match self.ask_or_follow(&asked, 0) {
+            let failure = match self.ask_or_follow(asked, 0) {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
@@ -70,7 +75,8 @@ impl Client {
         let Err(Failure::Refused(problem)) = answer else {
             return answer;
         };
-        let Some(node) = problem.ask.clone().filter(|_| followed < FOLLOWED_MAX) else {
+        let may_follow = followed < FOLLOWED_MAX && !asked.is_of_this_node;
+        let Some(node) = problem.ask.clone().filter(|_| may_follow) else {
             return Err(Failure::Refused(problem));
         };
         let mut last = None;

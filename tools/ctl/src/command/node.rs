@@ -1,9 +1,71 @@
 //! `palisade nodes`, `palisade node` and `palisade reactors`.
 
-use crate::client::Client;
+use crate::args::NodeCommand;
+use crate::client::{Client, segment};
+use crate::consent;
 use crate::failure::Failure;
 use crate::show::{self, Output};
-use palisade_api::{Member, Membership, Node, NodeSummary, Reactor, routes, size};
+use palisade_api::{Member, Membership, Node, NodePatch, NodeSummary, Reactor, routes, size};
+use serde_json::Value;
+
+/// Does what the command says.
+pub fn run(client: &Client, out: Output, command: Option<NodeCommand>) -> Result<(), Failure> {
+    match command {
+        None => node(client, out),
+        Some(NodeCommand::Set {
+            node,
+            address,
+            failure_domain,
+            vote,
+            guard,
+        }) => {
+            let patch = NodePatch {
+                peer_addresses: (!address.is_empty()).then_some(address),
+                failure_domain,
+                role: vote.request(),
+            };
+            let value = client.change(&path(&node), &patch, guard.expect)?;
+            summary(client, out, &value)
+        }
+        Some(NodeCommand::Remove { node, guard, consent }) => {
+            let request = consent::ToRemove {
+                what: format!("node {node}"),
+                path: path(&node),
+                options: Vec::new(),
+                expected: guard.expect,
+                consent,
+            };
+            match consent::take_away(client, out, request)? {
+                true => out.deleted(&format!("Node {node} is in the cluster no more.")),
+                false => Ok(()),
+            }
+        }
+    }
+}
+
+fn path(node: &str) -> String {
+    routes::at_node(routes::NODE, &segment(node))
+}
+
+/// Shows what is agreed on of a node.
+fn summary(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
+    if out.json {
+        return Ok(out.value(value)?);
+    }
+    let node: NodeSummary = client.typed(value)?;
+    let member = membership(&node.member);
+    out.facts(vec![
+        ("Name", node.name),
+        ("Id", node.id),
+        ("Member", member),
+        ("Fails with", show::or_dash(node.member.failure_domain)),
+        ("Other nodes reach it at", show::list(&node.member.peer_addresses)),
+        ("Incarnation", node.member.incarnation.to_string()),
+        ("Feature level", node.member.feature_level.to_string()),
+        ("Generation", node.member.revision.to_string()),
+    ])?;
+    Ok(())
+}
 
 /// Shows all nodes.
 pub fn nodes(client: &Client, out: Output) -> Result<(), Failure> {
@@ -41,7 +103,7 @@ fn membership(member: &Member) -> String {
 }
 
 /// Shows the node.
-pub fn node(client: &Client, out: Output) -> Result<(), Failure> {
+fn node(client: &Client, out: Output) -> Result<(), Failure> {
     let value = client.get(&routes::at_node(routes::NODE, routes::SELF))?;
     if out.json {
         return Ok(out.value(&value)?);

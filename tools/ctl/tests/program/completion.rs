@@ -40,7 +40,7 @@ printf '%s\n' "${COMPREPLY[@]}"
 fn a_bash_completes_ids_where_one_is_wanted() {
     let site = Site::with_attachment();
     site.palisade("disk add d2 --null 1GiB").ok();
-    let ids = ["d1", "d2", "v1", "web1"];
+    let ids = ["d1", "d2", "v1", "web1", "host-a"];
     for (words, wanted) in [
         (&["disk", "show", ""][..], &["d1", "d2"][..]),
         (&["disk", "show", "d2"], &["d2"]),
@@ -58,6 +58,11 @@ fn a_bash_completes_ids_where_one_is_wanted() {
         (&["attachment", "create", "web2", ""], &["v1"]),
         (&["attachment", "delete", "--force", ""], &["web1"]),
         (&["attachment", "set", "web1", "--iops", ""], &[]),
+        (&["node", "set", ""], &["host-a"]),
+        (&["node", "remove", ""], &["host-a"]),
+        (&["node", "set", "host-a", "--address", ""], &[]),
+        (&["cluster", "token", "create", ""], &[]),
+        (&["cluster", "token", "list", ""], &[]),
         (&["health", ""], &[]),
     ] {
         let offered = offered_by_bash(&site, words);
@@ -99,6 +104,7 @@ fn completions_know_the_commands() {
         ("volume -- The volume to offer", ":_palisade_volumes'"),
         ("'--disk=[", ":_palisade_disks'"),
         ("id -- Its id:", ":_palisade_ids'"),
+        (":node -- Its name", ":_palisade_ids'"),
     ] {
         let line = zsh.lines().find(|line| line.contains(words));
         assert!(

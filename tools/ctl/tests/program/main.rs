@@ -5,6 +5,7 @@
 
 mod advice;
 mod cli;
+mod cluster;
 mod completion;
 mod events;
 mod leader;
