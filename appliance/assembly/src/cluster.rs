@@ -156,6 +156,7 @@ impl Site {
         });
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*runtime {
+            self.way.set_threads(runtime.handle().clone());
             runtime.spawn(door::run(
                 Arc::downgrade(shared),
                 Arc::clone(&self.way),

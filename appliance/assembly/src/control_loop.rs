@@ -5,6 +5,7 @@
 //! (`ControlMessage::Changed`), what is observed and under way (changed here alone), the time.
 
 use crate::effects::{self, Brought, drop_aside, placed_anew};
+use crate::local_state::lock::StateGuard;
 use crate::message::{ControlMessage, Done};
 use crate::reactor_thread::ReactorNotice;
 use crate::shared::Shared;
@@ -12,6 +13,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use palisade_block::mailbox::Notice;
 use palisade_block::{Doing, Progress, Whom};
 use palisade_control::{NodeEvent, TaskEnd, TaskId};
+use palisade_model::Cluster;
 use palisade_reconcile::Action;
 use palisade_words::ReactorIndex;
 use std::sync::Arc;
@@ -86,6 +88,11 @@ impl ControlLoop {
             effects,
             &mut Brought::Nothing,
             &self.progress,
+        );
+        self.shared.peers.look(
+            &self.shared,
+            cluster.epoch,
+            has_all_disks(&self.shared, &cluster, &state),
         );
         // What no step has taken over is wanted by none.
         if !state.decided.is_empty() {
@@ -193,6 +200,15 @@ impl ControlLoop {
             }
         }
     }
+}
+
+/// Whether each disk that lasts and is this node's is open, so that nothing which an earlier run has submitted can land on it.
+fn has_all_disks(shared: &Shared, cluster: &Cluster, state: &StateGuard<'_>) -> bool {
+    let own = cluster
+        .disks
+        .iter()
+        .filter(|(_, disk)| disk.node == shared.name && disk.medium.is_lasting());
+    cluster.is_initialised() && own.into_iter().all(|(name, _)| state.disks.contains_key(name))
 }
 
 /// What the control machine is to hear of a notice that is no answer to what the reactor was told.

@@ -79,6 +79,10 @@ struct Sessions {
     serving: BTreeMap<(Uuid, ReactorIndex), Place>,
     /// What other nodes are served.
     served: BTreeMap<VolumeKey, Served>,
+    /// The membership that reactors were told of last.
+    epoch: Epoch,
+    /// They were told that what earlier runs have submitted has landed.
+    have_landed: bool,
     /// Counters of other nodes as devices, by node and reactor.
     stats: BTreeMap<Uuid, Vec<Arc<DeviceStats>>>,
 }
@@ -178,10 +182,22 @@ impl Peers {
         }
     }
 
-    /// The membership has changed.
-    pub fn epoch(&self, shared: &Shared, epoch: Epoch) {
-        for reactor in &shared.reactors {
-            reactor.send(ReactorCommand::Peers(PeerOrder::Epoch(epoch)));
+    /// Takes over what has become of the node and of the cluster. `has_all_disks`: each disk that this node may have written to in
+    /// an earlier run is open, or gone. A disk is opened when nothing that was submitted to it before can land any more, which its
+    /// lock tells: what an earlier process has begun holds that until it is over.
+    pub fn look(&self, shared: &Shared, epoch: Epoch, has_all_disks: bool) {
+        let mut sessions = self.lock();
+        let tell_all = |order: fn(Epoch) -> PeerOrder<SocketConnection>| {
+            for reactor in &shared.reactors {
+                reactor.send(ReactorCommand::Peers(order(epoch)));
+            }
+        };
+        if sessions.epoch != epoch {
+            sessions.epoch = epoch;
+            tell_all(PeerOrder::Epoch);
+        }
+        if has_all_disks && !std::mem::replace(&mut sessions.have_landed, true) {
+            tell_all(|_| PeerOrder::EarlierRunsLanded);
         }
     }
 
@@ -394,6 +410,7 @@ fn ends(shared: &Shared, cluster: &Cluster, peer: Uuid, reactor: ReactorIndex) -
         cluster: cluster.id,
         node: own.map(|node| node.uuid).unwrap_or_default(),
         peer,
+        start: shared.start_number,
         incarnation: shared.incarnation.get().copied().unwrap_or_default(),
         feature_level: FeatureLevel(palisade_model::FEATURE_LEVEL.0),
         asking_reactor: reactor,

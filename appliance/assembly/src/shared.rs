@@ -27,6 +27,7 @@ use palisade_control::Control;
 use palisade_frontend::DoorHandle;
 use palisade_memory::Shares;
 use palisade_model::{Cluster, Command, Disk};
+use palisade_wire::StartNumber;
 use palisade_words::{Incarnation, Name};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -80,6 +81,8 @@ pub struct Shared {
     pub site: Sited,
     /// Where other nodes reach it before it has heard of that from them.
     pub first_addresses: Vec<SocketAddr>,
+    /// Drawn at this start: a copy of this machine has drawn another.
+    pub start_number: StartNumber,
     /// Held by who makes it one of several.
     pub becoming: Mutex<()>,
     /// It is to start anew as one of several.
@@ -139,6 +142,7 @@ impl Shared {
             agreed,
             site: Sited::default(),
             first_addresses: Vec::new(),
+            start_number: drawn(),
             becoming: Mutex::default(),
             begins_anew: AtomicBool::new(false),
             state,
@@ -274,5 +278,15 @@ impl Shared {
     /// The cluster as agreed on.
     pub fn cluster(&self) -> Arc<Cluster> {
         self.agreed.cluster()
+    }
+}
+
+/// A number that no other start draws.
+fn drawn() -> StartNumber {
+    loop {
+        let drawn = uuid::Uuid::new_v4().as_u64_pair().1;
+        if let Some(number) = StartNumber::new(drawn) {
+            return number;
+        }
     }
 }

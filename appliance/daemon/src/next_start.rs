@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The file that this start has read, and what the command line said beside it.
+#[derive(Clone)]
 pub struct NextStart {
     file: PathBuf,
     flags: Config,

@@ -21,6 +21,8 @@ pub struct PeerDevices<D> {
     look_at: Option<Nanos>,
     ended: Vec<(SlotIndex, Result<(), Fault>)>,
     reports: VecDeque<PeerReport>,
+    /// What earlier runs of this node have submitted has landed.
+    have_landed: bool,
     /// Users of each memory that is kept.
     users: Vec<u32>,
 }
@@ -39,6 +41,7 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
             look_at: None,
             ended: Vec::new(),
             reports: VecDeque::new(),
+            have_landed: false,
             users: Vec::new(),
         }
     }
@@ -114,7 +117,12 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
             ended: &mut self.ended,
             reports: &mut self.reports,
         };
-        let session = NodeSession::new(place, ends, settings, end, &mut around);
+        let mut session = NodeSession::new(place, ends, settings, end, &mut around);
+        if let Ok(session) = &mut session
+            && self.have_landed
+        {
+            session.earlier_runs_landed(&mut around);
+        }
         if let Some(room) = self.sessions.get_mut(usize::from(place.0)) {
             assert!(room.is_none(), "place {} has a session already", place.0);
             match session {
@@ -293,6 +301,10 @@ impl<D: Devices + FrameLinks> Devices for PeerDevices<D> {
                 }
             }
             PeerOrder::Epoch(epoch) => self.each(|session, _| session.session_mut().set_epoch(epoch)),
+            PeerOrder::EarlierRunsLanded => {
+                self.have_landed = true;
+                self.each(|session, around| session.earlier_runs_landed(around));
+            }
             PeerOrder::GiveBack { session } => {
                 if let Some((session, mut around)) = self.session(session) {
                     session.give_back(&mut around);

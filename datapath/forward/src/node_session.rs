@@ -94,6 +94,8 @@ impl NodeSession {
             SessionEnd::Asking(lease) => {
                 let mut session = PortSession::asking(ends, settings, around.now)?;
                 session.keep_messages(true);
+                // What its last run has asked, the other end sees to: it lets in no later run before that is over.
+                session.earlier_runs_landed(&mut effects);
                 session.begin(around.now, &mut effects);
                 let operations = Operations::new(settings.messages);
                 (session, Client::Asking(operations), lease)
@@ -373,7 +375,7 @@ impl NodeSession {
                 self.session.arrived(link, &header, place, now, &mut self.effects);
             }
             LinkEvent::Greeting { header, body, .. } => self.greeting(link, &header, &body, around),
-            LinkEvent::Heard { .. } => {}
+            LinkEvent::Heard { .. } => self.session.heard(link, now, &mut self.effects),
             LinkEvent::Sent { bytes, payload, .. } => {
                 if at.is_refused {
                     around.hands.close_link(place);
@@ -474,6 +476,12 @@ impl NodeSession {
             self.session.closing(link, now);
             around.hands.close_link(link_place(self.place, link));
         }
+    }
+
+    /// What earlier runs of this node have submitted has landed.
+    pub(crate) fn earlier_runs_landed<D: Devices + FrameLinks>(&mut self, around: &mut Around<'_, D>) {
+        self.session.earlier_runs_landed(&mut self.effects);
+        self.carry_out(around);
     }
 
     /// Requests that the engine has ended, and what the time brings.

@@ -107,6 +107,9 @@ pub enum PeerOrder<C> {
     },
     /// The membership that this node knows.
     Epoch(Epoch),
+    /// Nothing that earlier runs of this node have submitted to its disks can land any more. Before this is said, no session that
+    /// is asked comes up: what its coming up would prove is not so.
+    EarlierRunsLanded,
     /// The other node has left the membership, or is not to be waited for any longer: links are given up, and what was asked and
     /// has no answer comes back, but for changes that may still be carried out. Without this what was asked waits, while there is
     /// no link, and goes on in its order once there is one.

@@ -2,12 +2,12 @@
 //! are encrypted by the kernel and go to a reactor.
 
 use crate::cluster::join;
-use crate::cluster::way::{HANDSHAKE_WAIT, Way, no_kernel_tls};
+use crate::cluster::way::{HANDSHAKE_WAIT, Way, relayed};
 use crate::peers::greeting;
 use crate::shared::Shared;
 use palisade_consensus::raft::VoterId;
 use palisade_trust::kernel::handshake;
-use palisade_trust::{Caller, HandshakeSide, KernelHandshake, Purpose};
+use palisade_trust::{Acceptor, Caller, HandshakeSide, KernelHandshake, Purpose};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -134,8 +134,24 @@ async fn take(stream: TcpStream, shared: Weak<Shared>, way: Arc<Way>) -> io::Res
         let Some(shared) = shared.upgrade() else {
             return Ok(());
         };
-        let taken = tokio::task::spawn_blocking(move || take_link(socket, &shared, &way));
-        return taken.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let acceptor = way.acceptor().clone();
+        let (for_kernel, told) = (Arc::clone(&shared), acceptor.clone());
+        let taken = tokio::task::spawn_blocking(move || take_link(socket, &for_kernel, &told)).await;
+        let Some(socket) = taken.unwrap_or_else(|error| Err(io::Error::other(error)))? else {
+            return Ok(());
+        };
+        socket.set_nonblocking(true)?;
+        let stream = TcpStream::from_std(socket)?;
+        let accepted = acceptor
+            .accept(stream, HANDSHAKE_WAIT)
+            .await
+            .map_err(io::Error::other)?;
+        let Caller::Node(peer, _) = accepted.caller else {
+            return Ok(());
+        };
+        let link = relayed(accepted.stream)?;
+        let taken = tokio::task::spawn_blocking(move || greeting::take(&shared, peer.node, link)).await;
+        return taken.unwrap_or_else(|error| Err(io::Error::other(error)));
     }
     let accepted = way.acceptor().accept(stream, HANDSHAKE_WAIT).await;
     let accepted = accepted.map_err(io::Error::other)?;
@@ -155,11 +171,17 @@ async fn take(stream: TcpStream, shared: Weak<Shared>, way: Arc<Way>) -> io::Res
     }
 }
 
-/// A link for data: the kernel encrypts it, and a reactor has it then.
-fn take_link(socket: std::net::TcpStream, shared: &Arc<Shared>, way: &Way) -> io::Result<()> {
-    let side = HandshakeSide::Accept(way.acceptor());
+/// A link for data: the kernel encrypts it, and a reactor has it then. Where it cannot, the socket comes back.
+fn take_link(
+    socket: std::net::TcpStream,
+    shared: &Arc<Shared>,
+    acceptor: &Acceptor,
+) -> io::Result<Option<std::net::TcpStream>> {
+    let side = HandshakeSide::Accept(acceptor);
     match handshake(socket, side, Purpose::Port, HANDSHAKE_WAIT).map_err(io::Error::other)? {
-        KernelHandshake::Done(link) => greeting::take(shared, link.peer.node, link.socket.into()),
-        KernelHandshake::Absent(_) => Err(no_kernel_tls()),
+        KernelHandshake::Done(link) => {
+            greeting::take(shared, link.peer.node, link.socket.into()).map(|()| None)
+        }
+        KernelHandshake::Absent(socket) => Ok(Some(socket)),
     }
 }

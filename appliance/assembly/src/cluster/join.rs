@@ -10,7 +10,7 @@ use palisade_consensus::raft::{ClusterMember, VoterId};
 use palisade_model::{Cluster, FEATURE_LEVEL};
 use palisade_trust::join::codec::{JoinFrame, REQUEST_FRAME_BYTES_MAX};
 use palisade_trust::join::conversation::{ask, read_frame, write_frame};
-use palisade_trust::join::joiner::{Joined, Joiner};
+use palisade_trust::join::joiner::{JoinedNode, Joiner};
 use palisade_trust::join::judge::{JoinVerdict, grant, judge, no_authority, renew};
 use palisade_trust::join::message::JoinRequest;
 use palisade_trust::{Caller, Connector, KeyDirectory, TokenText};
@@ -199,7 +199,7 @@ async fn asked(peer: SocketAddr, token: &TokenText, question: &JoinFrame) -> io:
 fn keep(
     settings: &Settings,
     keys: &KeyDirectory,
-    joined: &Joined,
+    joined: &JoinedNode,
     applicant: &Applicant,
 ) -> Result<MembershipFile, String> {
     let text = |error: palisade_trust::KeyDirectoryError| error.to_string();

@@ -13,12 +13,17 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::runtime::Handle;
 
 /// How long one address of a node is tried.
 const CONNECT_WAIT: Duration = Duration::from_millis(500);
 
 /// How long a handshake may take.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(2);
+
+/// Bytes that are on their way at once where this program encrypts, in each direction.
+const RELAYED_BYTES: usize = 256 << 10;
 
 /// The way to other nodes, and from them.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub struct Way {
     /// Where nodes were reached when this one became one of several.
     first: BTreeMap<Uuid, Vec<SocketAddr>>,
     member: OnceLock<Weak<ClusterMember>>,
+    /// Where connections are secured that the kernel does not.
+    threads: OnceLock<Handle>,
 }
 
 impl Way {
@@ -47,12 +54,23 @@ impl Way {
             counters,
             first: file.nodes.clone(),
             member: OnceLock::new(),
+            threads: OnceLock::new(),
         }
     }
 
     pub(super) fn set_member(&self, member: &Arc<ClusterMember>) {
         // It is started once.
         let _ = self.member.set(Arc::downgrade(member));
+    }
+
+    pub(super) fn set_threads(&self, threads: Handle) {
+        // They are made once.
+        let _ = self.threads.set(threads);
+    }
+
+    fn threads(&self) -> io::Result<&Handle> {
+        let threads = self.threads.get();
+        threads.ok_or_else(|| io::Error::other("the threads for other nodes have not begun"))
     }
 
     /// This node's part of the agreement, while there is one.
@@ -133,15 +151,39 @@ impl PeerTransport for Way {
         let side = HandshakeSide::Connect(&self.connector, peer);
         match handshake(socket, side, Purpose::Port, HANDSHAKE_WAIT).map_err(io::Error::other)? {
             KernelHandshake::Done(link) => Ok(link.socket.into()),
-            KernelHandshake::Absent(_) => Err(no_kernel_tls()),
+            KernelHandshake::Absent(socket) => {
+                let connector = self.connector.clone();
+                let secured = async move {
+                    socket.set_nonblocking(true)?;
+                    let stream = tokio::net::TcpStream::from_std(socket)?;
+                    let secured = connector
+                        .connect(stream, peer, Purpose::Port, HANDSHAKE_WAIT)
+                        .await;
+                    let (stream, _) = secured.map_err(io::Error::other)?;
+                    relayed(stream)
+                };
+                // On a thread of its own, which waits for nothing else.
+                self.threads()?.block_on(secured)
+            }
         }
     }
 }
 
-/// Data goes by sockets that the kernel encrypts.
-pub(super) fn no_kernel_tls() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        "the kernel of this node has no TLS of its own, by which data goes to other nodes: load the module `tls` (modprobe tls)",
-    )
+/// Where the kernel has no TLS of its own, this program encrypts: a reactor has one end of a pair of sockets, and what comes by the
+/// other goes on in TLS, and back. It costs two more copies, and a thread's turn on each way.
+pub(super) fn relayed<S>(mut secured: S) -> io::Result<OwnedFd>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (of_reactor, of_relay) = std::os::unix::net::UnixStream::pair()?;
+    of_relay.set_nonblocking(true)?;
+    let mut inner = tokio::net::UnixStream::from_std(of_relay)?;
+    tokio::spawn(async move {
+        let bytes = RELAYED_BYTES;
+        let ended = copy_bidirectional_with_sizes(&mut secured, &mut inner, bytes, bytes).await;
+        if let Err(error) = ended {
+            log::debug!("a link to another node has ended: {error}");
+        }
+    });
+    Ok(of_reactor.into())
 }

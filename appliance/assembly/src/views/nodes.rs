@@ -38,6 +38,7 @@ impl View<'_> {
 /// What a node is in the cluster.
 pub fn member(node: &Node) -> api::Member {
     api::Member {
+        revision: node.revision.0,
         membership: match node.membership {
             Membership::Active => api::Membership::Active,
             Membership::Joining => api::Membership::Joining,
