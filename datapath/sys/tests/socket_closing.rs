@@ -194,11 +194,12 @@ fn a_thousand_connections_one_after_the_other_leave_nothing_behind() {
             let (socket, mut other) = UnixStream::pair().unwrap();
             end.devices.attach(LINK, SocketConnection::new(socket)).unwrap();
             end.events.clear();
-            match round % 4 {
-                // Closed with all outstanding that can be, with a frame half come, broken, and before it was ever used.
+            match round % 5 {
+                // Closed with all outstanding that can be, with a frame half come, broken, broken with a frame half sent, and
+                // before it was ever used.
                 0 => {
                     (0..4).for_each(|at| end.send(end.frame(at, 0, 1 << 20)));
-                    end.turn();
+                    (0..3).for_each(|_| end.turn());
                 }
                 1 => {
                     other.write_all(&bytes_of(round, &[1; 5000])[..3000]).unwrap();
@@ -208,6 +209,12 @@ fn a_thousand_connections_one_after_the_other_leave_nothing_behind() {
                     other.write_all(&bytes_of(round, &[1; 5000])).unwrap();
                     end.until(1, is_arrived);
                     drop(other);
+                    end.until(1, is_broken);
+                }
+                3 => {
+                    (0..4).for_each(|at| end.send(end.frame(at, 0, 1 << 20)));
+                    (0..3).for_each(|_| end.turn());
+                    other.shutdown(std::net::Shutdown::Write).unwrap();
                     end.until(1, is_broken);
                 }
                 _ => {}

@@ -573,3 +573,30 @@ fn memory_from_which_a_frame_is_to_be_sent_is_not_let_go_of() {
     end.send(end.frame(1, 0, 1000));
     end.devices.let_go(end.memory);
 }
+
+/// A turn may end between the header of a frame and its end: what has come is told all the same, though nothing more comes.
+#[test]
+fn what_has_come_is_told_whenever_the_next_turn_begins() {
+    let (socket, mut other) = UnixStream::pair().unwrap();
+    let mut end = End::on(socket);
+    let sizes = [5, 0, 0, 100, 0];
+    let frames: Vec<u8> = sizes
+        .iter()
+        .flat_map(|&bytes| bytes_of(bytes as u64, &[1; 100][..bytes]))
+        .collect();
+    other.write_all(&frames).unwrap();
+    until(|| {
+        end.devices.submit();
+        end.devices.reap(|_, _| {});
+        // Each turn hands something over for the connection.
+        end.send(end.frame(0, 0, 0));
+        end.tell();
+        end.arrived().len() == sizes.len()
+    });
+    assert!(
+        end.arrived()
+            .iter()
+            .zip(sizes)
+            .all(|(header, bytes)| header.sequence == bytes as u64)
+    );
+}

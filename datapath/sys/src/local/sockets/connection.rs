@@ -2,7 +2,9 @@
 //!
 //! Sizes of the kernel's buffers are left alone: TCP grows them with the way's bandwidth and delay as far as `net.ipv4.tcp_rmem`
 //! and `tcp_wmem` allow, and a size that is asked for ends that, and is cut to `net.core.rmem_max` (208 KiB where nobody has
-//! raised it). What `examples/echo.rs` shows of it stands in [`super`].
+//! raised it). Asked for on one machine, 208 KiB made no difference that `examples/echo.rs` could show (processor time of a trip
+//! of 4 KiB, one and 32 at once, and of 128 KiB: 12.9, 2.2 and 52.8 us, beside 13.2, 2.5 and 57.2 without); between machines it
+//! would bound what is on its way.
 
 use std::io;
 use std::mem::size_of_val;

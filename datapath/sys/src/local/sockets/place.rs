@@ -206,6 +206,11 @@ impl Place {
             return false;
         }
         self.state = State::Closing;
+        // What the ring waits for can be taken back; what it has given to a worker of the kernel's cannot. That comes to pass with a
+        // send: when the other end shuts its half, Linux 6.18 goes on with it by waiting in a worker. This ends both at once.
+        if let Some(socket) = &self.socket {
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        }
         self.receiving.reset();
         if !self.sending.is_outstanding {
             self.sending.reset();

@@ -32,8 +32,10 @@ const OFFERED_BYTES_MAX: usize = 256 << 10;
 /// The sending half of a connection.
 #[derive(Debug)]
 pub(super) struct Sending {
+    /// Those places that have been used: the others take no memory.
     frames: Vec<Frame>,
     free: Vec<u16>,
+    places: u16,
     /// Some bytes of it were sent: so many.
     begun: Option<(u16, usize)>,
     urgent: VecDeque<u16>,
@@ -77,6 +79,7 @@ impl Sending {
         Sending {
             frames: Vec::new(),
             free: Vec::new(),
+            places: 0,
             begun: None,
             urgent: VecDeque::new(),
             others: VecDeque::new(),
@@ -99,16 +102,12 @@ impl Sending {
             "a place is used while the kernel has its frames"
         );
         let count = usize::from(places);
-        let empty = Frame {
-            header: [0; FRAME_HEADER_BYTES],
-            body: FrameBody::Nothing,
-            payload: Payload::None,
-            payload_bytes: 0,
-        };
         self.reset();
-        self.frames.resize(count, empty);
+        self.places = places;
+        self.frames.clear();
         self.free.clear();
-        self.free.extend((0..places).rev());
+        self.frames.reserve(count);
+        self.free.reserve(count);
         for queue in [&mut self.urgent, &mut self.others, &mut self.sent] {
             queue.reserve(count);
         }
@@ -147,20 +146,29 @@ impl Sending {
             payload_crc: Some(self.checksum.value()),
             ..frame.header
         };
-        let place = self.free.pop().ok_or(libc::ENOBUFS)?;
-        if let Some(entry) = self.frames.get_mut(usize::from(place)) {
-            *entry = Frame {
-                header: header.encode(),
-                body: frame.body,
-                payload: frame.payload,
-                payload_bytes: header.payload_bytes as usize,
-            };
-        }
+        let waiting = Frame {
+            header: header.encode(),
+            body: frame.body,
+            payload: frame.payload,
+            payload_bytes: header.payload_bytes as usize,
+        };
+        let place = self.put(waiting).ok_or(libc::ENOBUFS)?;
         match frame.is_urgent {
             true => self.urgent.push_back(place),
             false => self.others.push_back(place),
         }
         Ok(())
+    }
+
+    /// Puts a frame in a place that is free.
+    fn put(&mut self, frame: Frame) -> Option<u16> {
+        if let Some(place) = self.free.pop() {
+            *self.frames.get_mut(usize::from(place))? = frame;
+            return Some(place);
+        }
+        let place = self.frames.len() as u16;
+        (place < self.places).then(|| self.frames.push(frame))?;
+        Some(place)
     }
 
     /// Whether something is to be offered.
