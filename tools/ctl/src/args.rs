@@ -1,9 +1,11 @@
 //! The command line, defined once: help, completions and parsing follow from it.
 
 mod cluster;
+mod completion;
 mod takeover;
 
 pub use cluster::{ClusterCommand, Join, NodeCommand, NodePlace, TokenCommand};
+pub use completion::{Kind, Shell};
 pub use takeover::{DiskAdopt, DiskImport};
 
 use crate::examples;
@@ -123,32 +125,6 @@ impl Command {
         };
         wait.wait.then(|| Duration::from_secs(wait.wait_timeout))
     }
-}
-
-/// What has ids.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Kind {
-    /// Disks.
-    Disk,
-    /// Volumes.
-    Volume,
-    /// Attachments.
-    Attachment,
-    /// Nodes of the cluster, which are called by their names.
-    Node,
-    /// Tokens that let nodes in.
-    Token,
-}
-
-/// Shells that completions can be written for.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Shell {
-    /// GNU Bash.
-    Bash,
-    /// Zsh.
-    Zsh,
-    /// fish.
-    Fish,
 }
 
 /// How to look at the machine.
