@@ -165,7 +165,7 @@ impl Peers {
                 now.uuid
             );
             for place in sessions.serving.values() {
-                stop_serving(shared, *place, key);
+                stop_serving(shared, *place, key, now.volume);
             }
             sessions.served.remove(&key);
             return;
@@ -173,7 +173,7 @@ impl Peers {
         for ((peer, _), place) in &sessions.serving {
             match now.askers.get(peer) {
                 Some(may_change) => serve(shared, *place, key, &now, *may_change),
-                None => stop_serving(shared, *place, key),
+                None => stop_serving(shared, *place, key, now.volume),
             }
         }
         match now.askers.is_empty() {
@@ -468,9 +468,17 @@ fn serve(shared: &Shared, place: Place, key: VolumeKey, served: &Served, may_cha
     );
 }
 
-fn stop_serving(shared: &Shared, place: Place, key: VolumeKey) {
+fn stop_serving(shared: &Shared, place: Place, key: VolumeKey, volume: VolumeIndex) {
     let session = place.session;
-    tell(shared, place, PeerOrder::StopServing { session, key });
+    tell(
+        shared,
+        place,
+        PeerOrder::StopServing {
+            session,
+            key,
+            volume,
+        },
+    );
 }
 
 /// Gives a reactor an order about its sessions.

@@ -352,7 +352,7 @@ impl ReactorThread {
         // Sources and devices look for work once more after they have asked to be told of it; and an order whose waking
         // has been taken note of raised its flag before that.
         let devices = self.reactor.devices_mut();
-        let there = devices.inner_mut().arm_wakeup() | devices.has_more();
+        let there = devices.inner_mut().arm_wakeup();
         let work = self.reactor.arm() | there;
         if !work && !self.mailbox.ordered.load(Acquire) {
             let timeout = self

@@ -19,16 +19,14 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
+    /// How many find room in memory.
+    pub(crate) fn count(lease: &Lease) -> usize {
+        segments(lease).count()
+    }
+
     /// As many as find room in each region of memory that the devices keep.
     pub(crate) fn new(lease: &Lease, memory: MemoryId) -> Arena {
-        let bytes = PAYLOAD_BUFFER_BYTES as usize;
-        let regions = lease.regions().iter();
-        let buffers: Box<[Segment]> = regions
-            .flat_map(|region| {
-                let skips = (0..region.bytes() / bytes).map(move |at| at * bytes);
-                skips.filter_map(|skip| region.part(skip, bytes))
-            })
-            .collect();
+        let buffers: Box<[Segment]> = segments(lease).collect();
         let all = 0..buffers.len() as u32;
         Arena {
             memory,
@@ -46,6 +44,11 @@ impl Arena {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.buffers.len()
+    }
+
+    /// How many are in use.
+    pub(crate) fn used(&self) -> usize {
+        self.buffers.len() - self.free.len()
     }
 
     /// Takes one.
@@ -78,6 +81,14 @@ impl Arena {
         );
         whole.first(bytes as usize)
     }
+}
+
+fn segments(lease: &Lease) -> impl Iterator<Item = Segment> {
+    let bytes = PAYLOAD_BUFFER_BYTES as usize;
+    lease.regions().iter().flat_map(move |region| {
+        let skips = (0..region.bytes() / bytes).map(move |at| at * bytes);
+        skips.filter_map(move |skip| region.part(skip, bytes))
+    })
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! The devices of a reactor, those behind other nodes among them.
 
+use crate::arena::PAYLOAD_BUFFER_BYTES;
 use crate::links::{FrameLinks, LinkEvent};
-use crate::node_session::{Around, NodeSession, SessionStanding, link_of};
+use crate::node_session::{Around, NodeSession, SessionStanding};
 use crate::order::{NodeDevice, PeerOrder, PeerReport, RemoteDisk, SESSIONS_MAX, SessionPlace};
 use crate::serving::ServedVolume;
 use palisade_block::{DeviceLimits, Devices, Fault, Io, Lease, Nanos, Started};
 use palisade_words::limits::DEVICES_MAX;
-use palisade_words::{DeviceIndex, Lba, MemoryId, PinnedId, Sectors, SlotIndex};
+use palisade_words::{DeviceIndex, Epoch, Lba, MemoryId, PinnedId, Sectors, SlotIndex};
 use std::collections::VecDeque;
 use std::io;
 
@@ -19,16 +20,18 @@ pub struct PeerDevices<D> {
     now: Nanos,
     /// When a session wants to look at the clock.
     look_at: Option<Nanos>,
-    ended: Vec<(SlotIndex, Result<(), Fault>)>,
-    reports: VecDeque<PeerReport>,
+    /// The membership that this node knows.
+    epoch: Epoch,
     /// What earlier runs of this node have submitted has landed.
     have_landed: bool,
+    ended: Vec<(SlotIndex, Result<(), Fault>)>,
+    reports: VecDeque<PeerReport>,
     /// Users of each memory that is kept.
     users: Vec<u32>,
 }
 
-/// Reports and ends that a turn has room for without allocating.
-const ROOM: usize = 4096;
+/// Reports that a turn may have of one session: some of each link, and how it is.
+const REPORTS: usize = 128;
 
 impl<D: Devices + FrameLinks> PeerDevices<D> {
     /// Without any session yet.
@@ -39,9 +42,10 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
             sessions: Vec::new(),
             now: Nanos(0),
             look_at: None,
+            epoch: Epoch(0),
+            have_landed: false,
             ended: Vec::new(),
             reports: VecDeque::new(),
-            have_landed: false,
             users: Vec::new(),
         }
     }
@@ -56,9 +60,22 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
         &mut self.inner
     }
 
-    /// Whether something has ended or is to be told that was not fetched, so that a sleep would be too long.
-    pub fn has_more(&self) -> bool {
-        !self.ended.is_empty() || !self.reports.is_empty()
+    /// Without what is beside it: the sessions are forgotten, as with the end of a process.
+    pub fn into_inner(self) -> D {
+        self.inner
+    }
+
+    /// Whether something has ended, or is to be sent, that the present turn came too late for: a sleep would be too long.
+    fn has_more(&self) -> bool {
+        !self.ended.is_empty() || self.sessions.iter().flatten().any(NodeSession::is_stirred)
+    }
+
+    /// Whether the books of all sessions agree with themselves; what does not, in words. Between two turns; not part of one.
+    ///
+    /// # Errors
+    /// They do not, by a fault of this program.
+    pub fn check(&self) -> Result<(), String> {
+        self.sessions.iter().flatten().try_for_each(NodeSession::check)
     }
 
     /// How a session is, if there is one in that place.
@@ -109,8 +126,6 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
         if self.sessions.len() <= usize::from(place.0) {
             self.sessions.resize_with(usize::from(place.0) + 1, || None);
         }
-        self.ended.reserve(ROOM);
-        self.reports.reserve(ROOM);
         let mut around = Around {
             hands: &mut self.inner,
             now: self.now,
@@ -118,10 +133,11 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
             reports: &mut self.reports,
         };
         let mut session = NodeSession::new(place, ends, settings, end, &mut around);
-        if let Ok(session) = &mut session
-            && self.have_landed
-        {
-            session.earlier_runs_landed(&mut around);
+        if let Ok(session) = &mut session {
+            session.set_epoch(self.epoch);
+            if self.have_landed {
+                session.earlier_runs_landed(&mut around);
+            }
         }
         if let Some(room) = self.sessions.get_mut(usize::from(place.0)) {
             assert!(room.is_none(), "place {} has a session already", place.0);
@@ -134,12 +150,16 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
     }
 
     fn look(&mut self) {
-        self.look_at = self
-            .sessions
-            .iter()
-            .flatten()
-            .filter_map(NodeSession::next_look)
-            .min();
+        let looks = self.sessions.iter().flatten().filter_map(NodeSession::look_at);
+        self.look_at = looks.min();
+    }
+
+    /// Allocates what the next turn may fill.
+    fn make_room(&mut self) {
+        let sessions = self.sessions.iter().flatten();
+        let operations: usize = sessions.clone().map(NodeSession::operations).sum();
+        self.reports.reserve(REPORTS * sessions.count());
+        self.ended.reserve(operations);
     }
 
     /// Lets go of sessions that are over.
@@ -159,13 +179,12 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
     /// What has come by the connections, and what the engine has ended of other nodes' requests.
     fn take_in(&mut self) {
         while let Some(event) = self.inner.next_event() {
-            let (place, link) = link_of(place_of(&event));
+            let (place, user) = SessionPlace::of(place_of(&event));
             if let Some((session, mut around)) = self.session(place) {
-                session.happened(link, event, &mut around);
+                session.happened(user, event, &mut around);
             }
         }
-        let is_due = self.look_at.is_some_and(|at| at <= self.now);
-        self.each(|session, around| session.turn(is_due, around));
+        self.each(|session, around| session.turn(around));
     }
 }
 
@@ -180,6 +199,10 @@ impl<D: Devices + FrameLinks> Devices for PeerDevices<D> {
         match opened {
             NodeDevice::Local(opened) => self.inner.open(device, opened),
             NodeDevice::Remote(disk) => match self.remote.get_mut(device.usize()) {
+                // It would be asked for what no frame carries, or for what is not stable when it is answered.
+                Some(_) if disk.limits.io_bytes_max > PAYLOAD_BUFFER_BYTES || disk.limits.write_zeroes => {
+                    Err(io::ErrorKind::InvalidInput.into())
+                }
                 Some(room) => {
                     *room = Some(disk);
                     Ok(())
@@ -283,24 +306,26 @@ impl<D: Devices + FrameLinks> Devices for PeerDevices<D> {
                 epoch,
                 may_change,
             } => {
+                let volume = ServedVolume {
+                    volume,
+                    generation,
+                    epoch,
+                    may_change,
+                };
                 if let Some((session, mut around)) = self.session(session) {
-                    let volume = ServedVolume {
-                        volume,
-                        generation,
-                        epoch,
-                        may_change,
-                    };
-                    session.serve(key, volume);
-                    session.turn(false, &mut around);
+                    session.serve(key, volume, &mut around);
                 }
             }
-            PeerOrder::StopServing { session, key } => {
+            PeerOrder::StopServing { session, key, volume } => {
                 if let Some((session, mut around)) = self.session(session) {
-                    session.stop_serving(key);
-                    session.turn(false, &mut around);
+                    session.stop_serving(key, volume, &mut around);
                 }
             }
-            PeerOrder::Epoch(epoch) => self.each(|session, _| session.session_mut().set_epoch(epoch)),
+            PeerOrder::Epoch(epoch) => {
+                self.epoch = self.epoch.max(epoch);
+                let epoch = self.epoch;
+                self.each(|session, _| session.set_epoch(epoch));
+            }
             PeerOrder::EarlierRunsLanded => {
                 self.have_landed = true;
                 self.each(|session, around| session.earlier_runs_landed(around));
@@ -311,8 +336,8 @@ impl<D: Devices + FrameLinks> Devices for PeerDevices<D> {
                 }
             }
             PeerOrder::NothingLands { session } => {
-                if let Some((session, around)) = self.session(session) {
-                    session.nothing_lands(around.ended);
+                if let Some((session, mut around)) = self.session(session) {
+                    session.nothing_lands(&mut around);
                 }
             }
             PeerOrder::End { session } => {
@@ -321,8 +346,9 @@ impl<D: Devices + FrameLinks> Devices for PeerDevices<D> {
                 }
             }
         }
-        self.look();
         self.settle();
+        self.look();
+        self.make_room();
     }
 
     fn next_report(&mut self) -> Option<PeerReport> {
@@ -336,7 +362,11 @@ impl<D: Devices + FrameLinks> Devices for PeerDevices<D> {
     }
 
     fn due(&self) -> Option<Nanos> {
-        [self.look_at, self.inner.due()].into_iter().flatten().min()
+        let at_once = self.has_more().then_some(self.now);
+        [at_once, self.look_at, self.inner.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     #[inline(always)]

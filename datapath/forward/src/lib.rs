@@ -23,6 +23,10 @@
 //! - A change is answered when it is on stable storage (the source's attachment is
 //!   [`write_through`](palisade_block::mailbox::AttachmentSettings::write_through)), so that a flush has nothing to wait for.
 //!   Zeroes are written as data, which is made stable in the same way: a disk behind another node offers no write-zeroes.
+//! - A new round of a session begins only when nothing lands any more of what was asked in the one before; where the node that was
+//!   asked cannot say that of a change, it waits for somebody who can.
+//! - A node that asks for more than it may, for what it may not, or in words that nobody understands gets an answer, or loses its
+//!   link; a connection that is refused is told why, and none waits for another.
 //! - A guest's memory is touched while its operation lives and no longer. One that is gone is that guest's affair and no link's.
 //! - Buffers, places and queues are made when a session begins; a turn allocates nothing.
 //!
@@ -49,4 +53,4 @@ pub use links::{FrameBody, FrameLinks, LinkEnd, LinkEvent, LinkPlace, OutFrame};
 pub use node_session::SessionStanding;
 pub use order::{NodeDevice, PeerOrder, PeerReport, RemoteDisk, SESSIONS_MAX, SessionEnd, SessionPlace};
 pub use served_queue::ServedQueue;
-pub use serving::ServingCounters;
+pub use serving::{EARLY_HELD_FOR, ServingCounters};

@@ -2,8 +2,9 @@
 
 use crate::exchange::Exchange;
 use crate::links::LinkEnd;
+use crate::links::LinkPlace;
 use palisade_block::{DeviceLimits, Lease};
-use palisade_port::{CutCause, DownCause, Ends, SessionSettings};
+use palisade_port::{CutCause, DownCause, Ends, LINKS_MAX, SessionSettings};
 use palisade_wire::{Hello, LinkRefusal, VolumeKey};
 use palisade_words::{Epoch, Generation, LinkIndex, VolumeIndex};
 use std::sync::Arc;
@@ -14,6 +15,45 @@ pub struct SessionPlace(pub u16);
 
 /// Sessions of one reactor at most: two with each of 63 other nodes, and room for those that are ending.
 pub const SESSIONS_MAX: u16 = 256;
+
+/// Connections of one session that are being refused at a time. They have places of their own: that of the link may be in use.
+pub(crate) const DOORWAY_PLACES: u16 = 4;
+
+/// Places that a session has in the reactor's table of connections.
+const PLACES: u16 = LINKS_MAX as u16 + DOORWAY_PLACES;
+
+const _: () = assert!(SESSIONS_MAX as u32 * PLACES as u32 <= 1 << 16);
+
+/// What a session has a connection for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LinkUser {
+    /// It is this link.
+    Link(LinkIndex),
+    /// It is refused.
+    Doorway(u16),
+}
+
+impl SessionPlace {
+    /// The place of a link in the reactor's table of connections.
+    pub(crate) fn link(self, link: LinkIndex) -> LinkPlace {
+        LinkPlace(self.0 * PLACES + u16::from(link.0))
+    }
+
+    /// The place of a connection that is refused.
+    pub(crate) fn doorway(self, at: u16) -> LinkPlace {
+        LinkPlace(self.0 * PLACES + u16::from(LINKS_MAX) + at)
+    }
+
+    /// What a place is for.
+    pub(crate) fn of(place: LinkPlace) -> (SessionPlace, LinkUser) {
+        let at = place.0 % PLACES;
+        let user = match at.checked_sub(u16::from(LINKS_MAX)) {
+            None => LinkUser::Link(LinkIndex(at as u8)),
+            Some(at) => LinkUser::Doorway(at),
+        };
+        (SessionPlace(place.0 / PLACES), user)
+    }
+}
 
 /// Which end of a session this reactor is.
 #[derive(Clone, Debug)]
@@ -83,7 +123,8 @@ pub enum PeerOrder<C> {
         connection: C,
     },
     /// Requests of another node for a volume are given to the engine from now on: those that name this mapping of it. Those that
-    /// named a newer one than was known have waited for this.
+    /// named a newer one than was known have waited for this. An order that is older than what is known changes nothing. Where two
+    /// volumes have one key, neither is served: the node that is asked could not tell which one is meant.
     Serve {
         /// Of which session.
         session: SessionPlace,
@@ -102,8 +143,10 @@ pub enum PeerOrder<C> {
     StopServing {
         /// Of which session.
         session: SessionPlace,
-        /// The volume.
+        /// The volume, as the other node calls it.
         key: VolumeKey,
+        /// The volume, as the engine calls it.
+        volume: VolumeIndex,
     },
     /// The membership that this node knows.
     Epoch(Epoch),
@@ -117,8 +160,9 @@ pub enum PeerOrder<C> {
         /// The session with it.
         session: SessionPlace,
     },
-    /// Somebody who can has proved that nothing that was asked of the other node can reach a medium any more: its disks refuse
-    /// it, or an operator has said that it is off.
+    /// Somebody who can has proved that nothing can reach a medium any more of what was asked of the other node and came back, or
+    /// is kept: its disks refuse it, or an operator has said that it is off. At the end that is asked: of what this node has tried
+    /// to carry out for the other one and could not say the end of ([`SessionStanding::doubts`](crate::SessionStanding)).
     NothingLands {
         /// The session with it.
         session: SessionPlace,
@@ -155,7 +199,7 @@ pub enum PeerReport {
         waiting: u32,
     },
     /// A change came back that may still be carried out: its session was given up, or the other node has lost its own way to the
-    /// disk. It waits for the proof that it is not: the session being up again, or [`PeerOrder::NothingLands`].
+    /// disk. It waits for the proof that it is not: the session being up again, in another round, or [`PeerOrder::NothingLands`].
     Unsettled {
         /// Which session.
         session: SessionPlace,
