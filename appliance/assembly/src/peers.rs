@@ -470,15 +470,7 @@ fn serve(shared: &Shared, place: Place, key: VolumeKey, served: &Served, may_cha
 
 fn stop_serving(shared: &Shared, place: Place, key: VolumeKey, volume: VolumeIndex) {
     let session = place.session;
-    tell(
-        shared,
-        place,
-        PeerOrder::StopServing {
-            session,
-            key,
-            volume,
-        },
-    );
+    tell(shared, place, PeerOrder::StopServing { session, key, volume });
 }
 
 /// Gives a reactor an order about its sessions.

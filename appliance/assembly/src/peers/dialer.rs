@@ -6,9 +6,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use palisade_forward::PeerOrder;
 use palisade_sys::SocketConnection;
 use palisade_words::{LinkIndex, Uuid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// A node that does not answer is given up for this time.
@@ -24,7 +24,7 @@ const PAUSE_MOST: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_secs(60);
 
 /// A link to be made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Wanted {
     place: Place,
     link: LinkIndex,
@@ -34,12 +34,17 @@ struct Wanted {
 #[derive(Debug, Default)]
 pub(super) struct Dialer {
     threads: Mutex<BTreeMap<Uuid, Sender<Wanted>>>,
+    /// What is being made or waits for that. A session that has given a link up and asks for it again gets the one that comes.
+    pending: Mutex<BTreeSet<Wanted>>,
 }
 
 impl Dialer {
     /// Has a link made. What comes of it the session hears.
     pub(super) fn dial(&self, shared: &Arc<Shared>, peer: Uuid, place: Place, link: LinkIndex) {
         let wanted = Wanted { place, link };
+        if !self.pending().insert(wanted) {
+            return;
+        }
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = threads.get(&peer)
             && thread.send(wanted).is_ok()
@@ -56,9 +61,14 @@ impl Dialer {
         if let Err(error) = started {
             log::error!("no thread could be started that makes links: {error}");
             threads.remove(&peer);
+            self.pending().remove(&wanted);
             let session = place.session;
             tell(shared, place, PeerOrder::DialFailed { session, link });
         }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, BTreeSet<Wanted>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,6 +101,8 @@ fn run(shared: &Weak<Shared>, peer: Uuid, taken: &Receiver<Wanted>) {
                 PeerOrder::DialFailed { session, link }
             }
         };
+        // It may be asked for again from the moment on at which the session hears of this.
+        shared.peers.dialer.pending().remove(&wanted);
         tell(&shared, place, order);
     }
 }
