@@ -195,3 +195,21 @@ fn a_machine_that_boots_again_and_again_says_nothing_about_ones_own() {
         assert_eq!(watch.rate(), ClockRate::Kept, "look {look}");
     }
 }
+
+/// The window is over at the very look that takes so long because one's own clock jumps in it.
+#[test]
+fn a_jump_between_a_question_and_its_answer_is_found_by_the_next_look() {
+    let one = voters(1);
+    let mut watch = ClockWatch::new(100_000, LEASE);
+    let mut look = |asked: u64, answered: u64, other: u64| {
+        let own = (Nanos(asked * MS), Nanos(answered * MS));
+        watch.answered(&reading(1, 5, other * MS), own, &one);
+        watch.rate()
+    };
+    // Each window ends at the thirteenth look.
+    for ms in (0..31_200).step_by(100) {
+        assert_eq!(look(ms, ms + 1, ms), ClockRate::Kept);
+    }
+    assert_eq!(look(31_200, 31_501, 31_200), ClockRate::Kept);
+    assert_eq!(look(31_600, 31_601, 31_300), ClockRate::Off);
+}
