@@ -315,6 +315,11 @@ fn a_node_renews_its_own_certificate_and_no_other() {
         node: Uuid(1),
         ..peer(&other)
     };
+    let code_of_another = code(&ask(&key()), first, &cluster, &authority);
+    assert_eq!(
+        code_of_another, "join_no_such_node",
+        "it keeps the key of its connection"
+    );
     let granted = renew(&ask(&other), first, &cluster, &authority, later_s).unwrap();
     assert_eq!(granted.authority_key, Some(authority.key_der()));
     let verdict = no_authority(&cluster);
@@ -348,7 +353,13 @@ fn a_machine_keeps_no_answer_that_does_not_fit() {
         .unwrap()
         .der()
         .to_vec();
-    let changes: [&dyn Fn(&mut JoinGrant); 7] = [
+    let changes: [&dyn Fn(&mut JoinGrant); 8] = [
+        // All of it fits, and is another authority's than the token's.
+        &|answer| {
+            answer.authority = other.certificate().to_vec();
+            answer.certificate = by_other.clone();
+            answer.authority_key = None;
+        },
         &|answer| answer.authority = other.certificate().to_vec(),
         &|answer| answer.certificate = of_other_node.clone(),
         &|answer| answer.certificate = of_other_key.clone(),
