@@ -2,6 +2,8 @@
 //! through its own [`SimDevices`](crate::devices::SimDevices).
 
 mod inspection;
+mod late;
+mod relocation;
 
 use crate::clock::Agenda;
 use crate::devices::Tampering;
@@ -99,6 +101,8 @@ pub struct Array {
     rng: Rng,
     operations: BTreeMap<u64, Operation>,
     hung: Vec<u64>,
+    /// What lands and nobody waits for.
+    late: BTreeMap<u64, late::Late>,
     moving: Vec<Moving>,
     /// Places that a reactor has said to use no more.
     left: Vec<(u16, Moving)>,
@@ -147,6 +151,7 @@ impl Array {
             rng,
             operations: BTreeMap::new(),
             hung: Vec::new(),
+            late: BTreeMap::new(),
             moving: Vec::new(),
             left: Vec::new(),
             suspended: Vec::new(),
@@ -174,6 +179,9 @@ impl Array {
     pub fn advance(&mut self, now: Nanos) {
         self.now = now;
         while let Some(id) = self.agenda.due(now) {
+            if self.land(id) {
+                continue;
+            }
             let Some(operation) = self.operations.get(&id) else {
                 continue;
             };
@@ -226,6 +234,7 @@ impl Array {
         }
         self.finished.iter_mut().for_each(VecDeque::clear);
         self.hung.clear();
+        self.late.clear();
         self.agenda = Agenda::default();
         for disk in &mut self.disks {
             disk.medium.power_cut(&mut self.rng);
@@ -250,17 +259,6 @@ impl Array {
             self.findings.add(Invariant::OneGeneration, self.now, what);
         }
         self.left.push((reactor, moving));
-    }
-
-    /// Everybody uses the new place: the content goes there, and the old place is nobody's.
-    pub fn end_move(&mut self, moving: Moving) {
-        self.moving.retain(|one| *one != moving);
-        if let Some(disk) = self.disks.get_mut(moving.device.usize()) {
-            let content = disk.medium.read(moving.from, moving.sectors).to_vec();
-            disk.medium.write(moving.to, &content, true, || true);
-            disk.medium
-                .write(moving.from, &vec![POISON; content.len()], true, || true);
-        }
     }
 
     /// A reactor says that a volume is at rest: it has nothing in flight there, and starts nothing.
@@ -511,6 +509,11 @@ impl Array {
         let Some(mut operation) = self.operations.remove(&id) else {
             return;
         };
+        if operation.unheard.is_none()
+            && let Some(fault) = self.answer_before_landing(id, &operation)
+        {
+            return self.finish(operation.reactor, operation.slot, Err(fault));
+        }
         let result = match operation.unheard {
             // Nobody knows whether it was.
             Some(_) if self.now >= operation.deadline => Err(Fault::Unreachable),

@@ -189,6 +189,8 @@ pub struct Conduct {
     /// Chance that the answer to an operation that was carried out is lost, in a thousandth: the disk is behind another node,
     /// which knows the operation again.
     pub loses_permille: u64,
+    /// Chance that a change is answered with a lost way and is carried out later, in a thousandth.
+    pub late_permille: u64,
     /// Nothing completes.
     pub hangs: bool,
     /// Whether an operation that hangs can be taken back.
@@ -205,6 +207,7 @@ impl Conduct {
         fail_permille: 0,
         fault: Fault::Media,
         loses_permille: 0,
+        late_permille: 0,
         hangs: false,
         cancellable: true,
         lie: None,

@@ -104,6 +104,11 @@ impl PlainDoor {
             free: (0..size).rev().collect(),
         }
     }
+
+    /// Requests that no reactor has taken: when it has let go of the queue, nobody has answered them.
+    pub fn untaken(&self) -> Vec<u16> {
+        self.queue.borrow().waiting.iter().map(|(key, _)| *key).collect()
+    }
 }
 
 impl Door for PlainDoor {

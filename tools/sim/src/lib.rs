@@ -20,7 +20,8 @@
 //! ```
 //!
 //! What is checked, by number of the house's invariants: 1 in [`door`], [`ring_door`] and [`guest`]; 2 in
-//! [`history`] and [`backup`]; 4 and 13 in [`links`]; 5 in [`leases`] and [`sensing`]; 6 and 7 in [`moves`], [`remap`] and [`mappings`]; 10 in [`operator`],
+//! [`history`] and [`backup`]; 4 and 13 in [`links`] and [`forward`]; 5 in [`leases`] and [`sensing`]; 6 and 7 in [`moves`],
+//! [`remap`] and [`mappings`]; 10 in [`operator`],
 //! [`superblock`] and [`raft`], which also checks 13; 15 in [`lineage`]; 11 and 12 in [`verify`]; 14 in [`memory`],
 //! [`guest`] and [`hostile`]; and that a turn does not
 //! allocate, in [`daemon`].
@@ -39,6 +40,7 @@ pub mod devices;
 pub mod disk;
 pub mod door;
 pub mod finding;
+pub mod forward;
 pub mod guest;
 pub mod history;
 pub mod hostile;

@@ -6,7 +6,7 @@ use crate::finding::Findings;
 use crate::guest::Habits;
 use crate::plan::{Break, Chaos, DiskPlan, GuestPlan, Plan};
 use crate::rng::{Rng, RunHash};
-use crate::{backup, leases, lineage, links, operator, raft, sensing, superblock};
+use crate::{backup, forward, leases, lineage, links, operator, raft, sensing, superblock};
 use palisade_block::Nanos;
 use palisade_engine::{IdlePolicy, ReactorConfig};
 
@@ -131,6 +131,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "links",
         about: "a session of a data port over links that break, swallow and turn bits; ends that stand still or start anew",
         run: Run::Alone(|rng, _, findings| links::run(rng, findings)),
+    },
+    Scenario {
+        name: "forward",
+        about: "disks behind other nodes: links and nodes that are lost, mappings that change, disks that land late",
+        run: Run::Alone(|rng, _, findings| forward::run(rng, findings)),
     },
     Scenario {
         name: "raft",
