@@ -118,7 +118,6 @@ impl Site {
                 connector(&credentials, &roster, &counters),
                 acceptor(&credentials, &roster, &counters),
                 roster,
-                counters,
             )),
             runtime: Mutex::new(Some(runtime)),
             door: door::Standing::default(),
@@ -165,11 +164,6 @@ impl Site {
         }
     }
 
-    /// Where nodes come in, and the way to them.
-    pub fn way(&self) -> &Arc<Way> {
-        &self.way
-    }
-
     /// Where the door for nodes stands open, or why it does not.
     pub fn door(&self) -> &door::Standing {
         &self.door
@@ -181,19 +175,6 @@ impl Site {
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
-    }
-
-    /// Runs something on the threads for other nodes, and waits for it.
-    pub(crate) fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
-        let (sender, receiver) = crossbeam::channel::bounded(1);
-        {
-            let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
-            runtime.as_ref()?.spawn(async move {
-                // Who waits may have gone.
-                let _ = sender.send(work.await);
-            });
-        }
-        receiver.recv().ok()
     }
 }
 

@@ -75,7 +75,30 @@ pub fn run(shared: &Shared) {
         look_at_room(shared);
         mend(shared, &mut retry, Instant::now());
         tell_of_start(shared);
+        look_at_cluster(shared);
     }
+}
+
+/// How this node stands among the others, where there are some.
+fn look_at_cluster(shared: &Shared) {
+    let (Some(site), Some(member)) = (shared.site.get(), shared.agreed.as_member()) else {
+        return;
+    };
+    let tell = |kind, what: Option<String>| match what {
+        None => shared.findings.clear(kind, "node"),
+        Some(what) => shared.findings.restate(kind, "node", what),
+    };
+    let standing = member.standing();
+    let stopped = standing
+        .stopped
+        .map(|why| format!("this node's part of the agreement has stopped: {why}"));
+    let is_alone = !standing.has_majority && stopped.is_none();
+    tell(FindingKind::ClusterMemberStopped, stopped);
+    tell(
+        FindingKind::ClusterNoMajority,
+        is_alone.then(|| "no majority of the cluster's voters answers".to_owned()),
+    );
+    tell(FindingKind::ClusterDoorShut, site.door().wrong());
 }
 
 /// What could not be written at the start is written once the storage takes it again.

@@ -426,6 +426,15 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
         F::RestPortTaken,
         "the opening of the TCP port, tried again until it works",
     ),
+    (
+        F::ClusterNoMajority,
+        "each second's look at how the node's part of the agreement stands",
+    ),
+    (
+        F::ClusterDoorShut,
+        "the opening of the door for nodes, tried again until it works",
+    ),
+    (F::ClusterMemberStopped, "the same look, when it has stopped"),
     (F::SuperblockDamaged, "the reading of a disk's two superblocks"),
     (
         F::VolumeIncomplete,

@@ -122,11 +122,6 @@ impl Peers {
         self.transport.get()
     }
 
-    /// Counters of another node as a device, one set for each reactor.
-    pub fn stats_of(&self, node: Uuid) -> Vec<Arc<DeviceStats>> {
-        self.lock().stats.get(&node).cloned().unwrap_or_default()
-    }
-
     /// Has all reactors ask another node, as this device.
     pub fn use_peer(&self, shared: &Shared, node: &Name, device: DeviceIndex) {
         let cluster = shared.cluster();

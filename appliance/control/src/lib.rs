@@ -45,7 +45,7 @@ pub mod event;
 pub mod last_read;
 pub mod left;
 mod looks;
-mod peers;
+pub mod peers;
 mod returning;
 pub mod state;
 pub mod take;

@@ -26,7 +26,7 @@ const CALM: Nanos = Nanos::from_secs(5);
 
 /// When the parked requests of a volume are sent again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Again {
+pub struct AskedAgain {
     /// At this moment; `None`: they were, and nothing was parked since.
     due: Option<Nanos>,
     /// How long the wait was.
@@ -59,7 +59,7 @@ impl NodeState {
 impl Control {
     /// Requests of a volume are parked by another node's answer, or by the loss of it.
     pub(crate) fn parked_by_peer(&mut self, volume: VolumeIndex, now: Nanos) {
-        let again = self.state.again.entry(volume).or_insert(Again {
+        let again = self.state.again.entry(volume).or_insert(AskedAgain {
             due: None,
             wait: Nanos(0),
             at: now,
@@ -91,7 +91,7 @@ impl Control {
 
     /// Has routes said anew whose time it is: what is parked is sent by them.
     pub(crate) fn ask_again(&mut self, now: Nanos) {
-        let is_due = |again: &&mut Again| again.due.is_some_and(|due| due <= now);
+        let is_due = |again: &&mut AskedAgain| again.due.is_some_and(|due| due <= now);
         let due: Vec<VolumeIndex> = (self.state.again.iter_mut())
             .filter_map(|(volume, again)| {
                 let again = Some(again).filter(is_due)?;

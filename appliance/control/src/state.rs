@@ -5,7 +5,7 @@ use crate::attachment::Offered;
 use crate::disk::DiskState;
 use crate::last_read::LastRead;
 use crate::left::Left;
-use crate::peers::Again;
+use crate::peers::AskedAgain;
 use crate::task::{TaskId, UnderWay};
 use palisade_block::{Fault, Whom};
 use palisade_model::Kind;
@@ -25,7 +25,7 @@ pub struct NodeState {
     /// Other nodes that are asked for what they reach, as devices.
     pub peers: BTreeMap<Name, DeviceIndex>,
     /// When parked requests of volumes are sent again that other nodes are asked for.
-    pub(crate) again: BTreeMap<VolumeIndex, Again>,
+    pub again: BTreeMap<VolumeIndex, AskedAgain>,
     /// Volumes with a number.
     pub volumes: BTreeMap<Name, VolumeIndex>,
     /// Of which volumes requests are parked by a fault, and where: the first device that has parked some, and its fault.

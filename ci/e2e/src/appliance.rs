@@ -55,6 +55,18 @@ impl Appliance {
     /// # Errors
     /// When the daemon does not come up.
     pub fn start_in(lab: &Lab, folder: &str, cores: &[u32], devices: &str) -> Outcome<Self> {
+        Self::start_as(lab, (folder, ""), cores, devices)
+    }
+
+    /// The same as a node of this name, in a folder of that name.
+    ///
+    /// # Errors
+    /// When the daemon does not come up.
+    pub fn start_named(lab: &Lab, name: &str, cores: &[u32]) -> Outcome<Self> {
+        Self::start_as(lab, (name, &format!("node = \"{name}\"\n")), cores, "")
+    }
+
+    fn start_as(lab: &Lab, (folder, first): (&str, &str), cores: &[u32], devices: &str) -> Outcome<Self> {
         let log = match folder {
             "appliance" => lab.path("palisaded.log"),
             other => lab.path(&format!("{other}.log")),
@@ -67,7 +79,7 @@ impl Appliance {
         let port = free_port()?;
         let config = folder.join("palisade.toml");
         let text = format!(
-            "state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\n\n[reactors]\ncores = {cores:?}\n\n[devices]\n{devices}\n\n[admin]\nlisten = \
+            "{first}state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\n\n[reactors]\ncores = {cores:?}\n\n[devices]\n{devices}\n\n[admin]\nlisten = \
              \"127.0.0.1:{port}\"\n\n[allow]\nfiles = [{1:?}, \"/dev\"]\ndevices = [{1:?}, \"/dev\"]\nsockets = [{1:?}]\n",
             folder.display(),
             lab.path("")

@@ -4,6 +4,7 @@
 mod balloon;
 mod change_killed;
 mod cleared;
+mod cluster;
 mod damaged_database;
 mod damaged_superblock;
 mod debian_qemu;
@@ -120,6 +121,12 @@ pub static ALL: &[Scenario] = &[
         about: "memory is taken from a running guest and given back: what it reads and writes is what it has there now",
         depth: Depth::Quick,
         run: balloon::run,
+    },
+    Scenario {
+        name: "cluster",
+        about: "three appliances form a cluster; a guest on one uses a disk of another through kill -9 of both and of the leader",
+        depth: Depth::Quick,
+        run: cluster::run,
     },
     Scenario {
         name: "kill_under_load",

@@ -21,6 +21,33 @@ macro_rules! operators_rows {
                  each second and needs no restart. Or set another `admin.listen` and restart the daemon",
         clears: Clears::WhenTold,
     }
+    ClusterNoMajority {
+        code: "cluster_no_majority", severity: Degraded,
+        means: "No majority of the cluster's voters answers: nothing can be changed, and what this node knows may be out of date.",
+        guest: "Nothing where its disk is this node's own. What lies behind a node that does not answer waits.",
+        metric: "palisade_findings",
+        remedy: "bring the other nodes back, or the network between them: `palisade cluster status` shows who is not heard. It ends \
+                 by itself",
+        clears: Clears::WhenTold,
+    }
+    ClusterDoorShut {
+        code: "cluster_door_shut", severity: Degraded,
+        means: "Other nodes cannot reach this one at an address that it has in the cluster.",
+        guest: "Nothing here. Guests of other nodes that use disks of this one may wait.",
+        metric: "palisade_findings",
+        remedy: "see who holds the port (`ss -ltnp`) or whether the machine has the address (`ip address`): it is tried again each \
+                 half second. A node that has moved is told so to the cluster with `palisade node set`",
+        clears: Clears::WhenTold,
+    }
+    ClusterMemberStopped {
+        code: "cluster_member_stopped", severity: Failed,
+        means: "This node's part of the agreement has stopped, most often as its files could not be written.",
+        guest: "Nothing: what is served goes on.",
+        metric: "palisade_findings",
+        remedy: "make room on the file system of the state directory or see why it cannot be written, and restart the daemon: guests \
+                 go on after a pause",
+        clears: Clears::WhenTold,
+    }
     ApiSocketLost {
         code: "api_socket_lost", severity: Degraded,
         means: "The file of the Unix socket by which operators come in is not in its place: somebody has deleted or replaced it.",

@@ -5,7 +5,7 @@ use crate::peers::transport::PeerTransport;
 use palisade_consensus::Agreement;
 use palisade_consensus::raft::{ClusterMember, Dialing, VoterDial, VoterId, VoterStream};
 use palisade_trust::kernel::handshake;
-use palisade_trust::{Acceptor, Connector, HandshakeSide, KernelHandshake, Purpose, RefusalCounters, Roster};
+use palisade_trust::{Acceptor, Connector, HandshakeSide, KernelHandshake, Purpose, Roster};
 use palisade_words::Uuid;
 use std::collections::BTreeMap;
 use std::io;
@@ -31,7 +31,6 @@ pub struct Way {
     connector: Connector,
     acceptor: Acceptor,
     roster: Arc<Roster>,
-    counters: Arc<RefusalCounters>,
     /// Where nodes were reached when this one became one of several.
     first: BTreeMap<Uuid, Vec<SocketAddr>>,
     member: OnceLock<Weak<ClusterMember>>,
@@ -45,13 +44,11 @@ impl Way {
         connector: Connector,
         acceptor: Acceptor,
         roster: Arc<Roster>,
-        counters: Arc<RefusalCounters>,
     ) -> Way {
         Way {
             connector,
             acceptor,
             roster,
-            counters,
             first: file.nodes.clone(),
             member: OnceLock::new(),
             threads: OnceLock::new(),
@@ -86,11 +83,6 @@ impl Way {
     /// Who takes connections.
     pub fn acceptor(&self) -> &Acceptor {
         &self.acceptor
-    }
-
-    /// Who was refused, by cause.
-    pub fn counters(&self) -> &RefusalCounters {
-        &self.counters
     }
 
     /// Where a node is reached: as it was agreed on, or, before this node has heard of that, as it was told when it joined.

@@ -39,10 +39,11 @@ impl<'a> Planner<'a> {
                 // The one of that name before it is being cleared.
                 Some(route) if route.uuid != volume.uuid => continue,
                 Some(route) if route.generation > volume.route_generation() => continue,
-                Some(route) if route.generation == volume.route_generation() => {
-                    if !self.is_behind(name, route) || self.misleads(name, route) {
-                        continue;
-                    }
+                Some(route)
+                    if route.generation == volume.route_generation()
+                        && (!self.is_behind(name, route) || self.misleads(name, route)) =>
+                {
+                    continue;
                 }
                 _ => {}
             }

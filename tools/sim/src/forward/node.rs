@@ -21,6 +21,7 @@ use palisade_forward::{
 use palisade_memory::GuestMemory;
 use palisade_port::{Ends, SessionSettings};
 use palisade_sys::counting_allocator::counted;
+use palisade_wire::StartNumber;
 use palisade_wire::VolumeKey;
 use palisade_words::{
     AttachmentIndex, DeviceIndex, Epoch, FeatureLevel, Generation, Incarnation, Lba, QueueId, ReactorIndex,
@@ -194,6 +195,8 @@ impl Node {
         };
         let epoch = volumes.iter().map(|mapped| mapped.epoch).max().unwrap_or(0);
         core.tell(ReactorCommand::Peers(PeerOrder::Epoch(Epoch(epoch))));
+        // A node starts once what its last run had submitted has landed.
+        core.tell(ReactorCommand::Peers(PeerOrder::EarlierRunsLanded));
         for peer in layout.peers(self.number) {
             self.begin(&mut core, layout, peer);
         }
@@ -203,12 +206,22 @@ impl Node {
         self.core = Some(core);
     }
 
+    /// A number that no other start has.
+    fn drawn(&self) -> StartNumber {
+        let number = self.incarnation * 100 + self.number as u64 + 1;
+        match StartNumber::new(number) {
+            Some(drawn) => drawn,
+            None => unreachable!("{number} is not 0"),
+        }
+    }
+
     fn begin(&self, core: &mut Core, layout: &Layout, peer: usize) {
         let ends = Ends {
             cluster: Uuid(1),
             node: Uuid(10 + self.number as u128),
             peer: Uuid(10 + peer as u128),
             incarnation: Incarnation(self.incarnation),
+            start: self.drawn(),
             feature_level: FeatureLevel(0),
             asking_reactor: ReactorIndex(0),
             serving_reactor: ReactorIndex(0),
