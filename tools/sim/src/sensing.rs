@@ -44,6 +44,8 @@ struct Node {
     life: Life,
     /// When its program started, went on, was stopped or died.
     began: Nanos,
+    /// It has started, or stood still for so long that it has to wait before it proposes.
+    waits: bool,
     /// So much later does everything leave it and come to it.
     slow: Nanos,
     sensor: Sensor,
@@ -157,6 +159,7 @@ impl World {
                 clock,
                 life: Life::Runs,
                 began: Nanos(0),
+                waits: true,
                 slow: Nanos(0),
                 sensor: Sensor::new(me, times, members.clone(), Nanos(clock.0)),
                 epoch: Epoch(1),

@@ -38,6 +38,16 @@ fn a_seed_replays_bit_by_bit_and_another_seed_goes_another_way() {
 /// Seeds that found something once: (scenario, seed, what it was).
 const FOUND: &[(&str, u64, &str)] = &[
     (
+        "sensing",
+        100_194,
+        "a node whose log was behind counted places by the membership of before, and was proposed for eviction",
+    ),
+    (
+        "leases",
+        105,
+        "of three kinds of words that a change of voters makes, the first one was lost before the last ones were a majority",
+    ),
+    (
         "operator",
         1_795_889_043_045,
         "a disk left with its superblock erased in the device's cache alone, and a power cut brought it back",

@@ -50,7 +50,7 @@ impl World {
     fn check_waits(&mut self) {
         for node in &self.nodes {
             let passed = self.real.since(node.began);
-            if node.began > Nanos(0) && passed < self.times.lease && node.proposes.is_some() {
+            if node.waits && passed < self.times.lease && node.proposes.is_some() {
                 let what = format!(
                     "node {} proposes {:?} and has only just started",
                     node.id, node.proposes

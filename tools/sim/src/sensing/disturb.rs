@@ -114,6 +114,8 @@ impl World {
                 self.changed(true);
             }
             Life::Stopped => {
+                // One that stood still for less has missed nothing that counts.
+                is.waits = real.since(is.began).0 > self.times.silent_after().0 / 2;
                 (is.life, is.began) = (Life::Runs, real);
                 self.changed(false);
             }
@@ -140,7 +142,7 @@ impl World {
         let is: &mut Node = &mut self.nodes[node];
         is.incarnation.0 += 1;
         is.boot = boots.unwrap_or(is.boot);
-        (is.life, is.began) = (Life::Runs, real);
+        (is.life, is.began, is.waits) = (Life::Runs, real, true);
         let me = SensorIdentity {
             node: is.id,
             incarnation: is.incarnation,
