@@ -50,6 +50,8 @@ struct Operation {
     deadline: Nanos,
     /// It has been carried out behind the way to the disk, and the answer was lost: it is not carried out again.
     unheard: Option<Result<(), Fault>>,
+    /// It is answered with a lost way, and carried out later.
+    comes_late: bool,
 }
 
 /// A stretch of a disk whose content is moving to another place on it.
@@ -384,6 +386,7 @@ impl Array {
             return (Started::Busy, None);
         }
         let (synchronous, limits) = (disk.synchronous, disk.limits);
+        let comes_late = io.op.changes() && self.rng.permille(disk.conduct.late_permille);
         let mark = disk.medium.flush_begin();
         self.inspect(reactor, io, &limits);
         let mut segments = io.segments.to_vec();
@@ -404,6 +407,7 @@ impl Array {
             submitted: false,
             deadline: io.deadline,
             unheard: None,
+            comes_late,
         };
         let left = |left: &&(u16, Moving)| left.0 == reactor && left.1.has(&operation);
         if let Some((_, moving)) = self.left.iter().find(left) {
@@ -509,10 +513,9 @@ impl Array {
         let Some(mut operation) = self.operations.remove(&id) else {
             return;
         };
-        if operation.unheard.is_none()
-            && let Some(fault) = self.answer_before_landing(id, &operation)
-        {
-            return self.finish(operation.reactor, operation.slot, Err(fault));
+        if operation.unheard.is_none() && operation.comes_late {
+            self.land_later(id, &operation, false);
+            return self.finish(operation.reactor, operation.slot, Err(Fault::Unreachable));
         }
         let result = match operation.unheard {
             // Nobody knows whether it was.

@@ -2,7 +2,7 @@
 //! way. It lands once, later.
 
 use super::{Array, Operation};
-use palisade_block::{Fault, Nanos, Op};
+use palisade_block::{Nanos, Op};
 use palisade_words::{DeviceIndex, Lba};
 
 /// A change that lands later.
@@ -38,28 +38,15 @@ impl Array {
         late.any(|late| device.is_none_or(|device| device.usize() == late.device))
     }
 
-    /// Whether something may land on a disk after it has been answered: such a thing is under way, or what is in flight may become
-    /// one.
+    /// Whether something may land on a disk after it has been answered: such a thing is under way, or one that is in flight will be.
     pub fn may_land_late(&self, device: DeviceIndex) -> bool {
-        let disk = self.disks.get(device.usize());
-        let comes_late = disk.is_some_and(|disk| disk.conduct.late_permille > 0);
         let mut in_flight = self.operations.values();
         self.is_landing(Some(device))
-            || comes_late && in_flight.any(|operation| operation.device == device.usize())
+            || in_flight.any(|operation| operation.device == device.usize() && operation.comes_late)
     }
 
-    /// A change whose answer says that the way to the disk is lost, and which the disk carries out all the same.
-    pub(super) fn answer_before_landing(&mut self, id: u64, operation: &Operation) -> Option<Fault> {
-        let conduct = self.disks.get(operation.device)?.conduct;
-        let comes_late = operation.op.changes() && self.rng.permille(conduct.late_permille);
-        if !comes_late {
-            return None;
-        }
-        self.land_later(id, operation, false);
-        Some(Fault::Unreachable)
-    }
-
-    fn land_later(&mut self, id: u64, operation: &Operation, is_orphan: bool) {
+    /// A change lands later, whatever its answer says.
+    pub(super) fn land_later(&mut self, id: u64, operation: &Operation, is_orphan: bool) {
         let data = match operation.op {
             Op::Write => self.data_of(operation).ok(),
             Op::WriteZeroes { .. } => Some(vec![0; operation.sectors.bytes() as usize]),
@@ -74,7 +61,7 @@ impl Array {
             is_orphan,
         };
         self.late.insert(id, late);
-        let at = self.now.after(Nanos(self.rng.between(20_000, 4_000_000)));
+        let at = self.now.after(Nanos(self.rng.between(20_000, 12_000_000)));
         self.agenda.plan(at, id);
     }
 

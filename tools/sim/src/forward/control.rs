@@ -285,8 +285,10 @@ impl World {
         } else if let Some(change) = self.control.change.take() {
             self.decide(change);
         }
-        if self.heals || self.rng.one_in(30) {
+        if self.heals || self.rng.one_in(8) {
             self.release_parked();
+        }
+        if self.heals || self.rng.one_in(30) {
             self.prove();
         }
     }

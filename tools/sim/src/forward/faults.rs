@@ -72,7 +72,7 @@ impl World {
         let Some(disk) = array.disks.get_mut(volume) else {
             return;
         };
-        match rng.below(8) {
+        match rng.below(10) {
             0 => disk.gone = true,
             1 => {
                 disk.conduct.hangs = true;
@@ -84,8 +84,8 @@ impl World {
                 let is_for_good = disk.conduct.fault != Fault::Unreachable;
                 self.registers.has_failed[volume] |= is_for_good;
             }
-            3 | 4 => disk.conduct.late_permille = rng.between(20, 300),
-            5 => disk.conduct.busy_permille = 200,
+            3..7 => disk.conduct.late_permille = rng.between(50, 400),
+            7 => disk.conduct.busy_permille = 200,
             _ => {
                 let latency_ns = disk.conduct.latency_ns;
                 disk.conduct = Conduct {
