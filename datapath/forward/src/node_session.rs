@@ -17,7 +17,7 @@ use palisade_port::{
     SessionPhase, SessionSettings, SessionSettingsError,
 };
 use palisade_wire::{BLOCK_CLIENT, VolumeKey};
-use palisade_words::{Epoch, LinkIndex, MemoryId, SlotIndex, StreamIndex, VolumeIndex};
+use palisade_words::{Epoch, Incarnation, LinkIndex, MemoryId, SlotIndex, StreamIndex, VolumeIndex};
 use std::collections::VecDeque;
 
 pub use standing::SessionStanding;
@@ -41,7 +41,10 @@ pub(crate) struct Around<'a, D> {
 #[derive(Debug)]
 pub(crate) struct NodeSession {
     place: SessionPlace,
+    ends: Ends,
     session: PortSession,
+    /// The run of the other node that has made a link last.
+    peer_run: Option<Incarnation>,
     settings: SessionSettings,
     client: Client,
     arena: Arena,
@@ -121,7 +124,9 @@ impl NodeSession {
         session.begin(around.now, &mut effects);
         let mut new = NodeSession {
             place,
+            ends,
             session,
+            peer_run: None,
             settings,
             client,
             lengths: vec![0; arena.len()].into(),

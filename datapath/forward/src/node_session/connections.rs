@@ -63,12 +63,20 @@ impl NodeSession {
     ) {
         self.is_stirred = true;
         let (link, now) = (hello.link, around.now);
-        let judged = match self.waits_for_proof() {
-            true => Err(LinkRefusal::Draining),
+        let is_later_run = self.is_of_later_run(hello);
+        let judged = match self.waits_for_proof(is_later_run) {
+            true => {
+                if is_later_run {
+                    // Nobody is there any more who has asked what is under way.
+                    self.session.peer_left(now, &mut self.effects);
+                }
+                Err(LinkRefusal::Draining)
+            }
             false => self.session.greeted(link, hello, now, &mut self.effects),
         };
         match judged {
             Ok(()) => {
+                self.peer_run = Some(hello.incarnation);
                 let is_attached = self.attach(link, connection, around);
                 self.carry_out(around);
                 if !is_attached {
@@ -80,11 +88,20 @@ impl NodeSession {
         self.carry_out(around);
     }
 
-    /// A new round would be taken for the proof that nothing of the one before lands any more.
-    fn waits_for_proof(&self) -> bool {
+    /// Whether a greeting is of the other node, in a run after the one that the session was with.
+    fn is_of_later_run(&self, hello: &Hello) -> bool {
+        let is_later = self.peer_run.is_some_and(|run| hello.incarnation > run);
+        is_later && self.ends.judge(hello, &self.settings).is_ok()
+    }
+
+    /// A new round would be taken for the proof that nothing of the one before lands any more. A later run begins one.
+    fn waits_for_proof(&self, is_later_run: bool) -> bool {
         match &self.client {
             Client::Asking(_) => false,
-            Client::Serving(serving) => serving.is_doubtful() && self.session.phase() != SessionPhase::Up,
+            Client::Serving(serving) => {
+                let goes_on = self.session.phase() == SessionPhase::Up && !is_later_run;
+                serving.is_doubtful() && !goes_on
+            }
         }
     }
 
