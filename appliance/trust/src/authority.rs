@@ -93,7 +93,7 @@ impl Authority {
     /// [`AuthorityError::Key`], [`AuthorityError::Clock`], [`AuthorityError::Sign`], [`AuthorityError::Random`].
     pub fn create(cluster: Uuid, now_s: u64) -> Result<Authority, AuthorityError> {
         let NodeKey { pair: key } = NodeKey::generate()?;
-        let mut of = named(&format!("palisade cluster {cluster}"), &authority_uri(cluster))?;
+        let mut of = named(&format!("Palisade cluster {cluster}"), &authority_uri(cluster))?;
         of.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         of.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         valid(&mut of, now_s, AUTHORITY_LIFE_S)?;
@@ -163,7 +163,7 @@ impl Authority {
             cluster: self.cluster,
             node,
         };
-        let mut of = named(&format!("palisade node {node}"), &uri.to_string())?;
+        let mut of = named(&format!("Palisade node {node}"), &uri.to_string())?;
         of.is_ca = IsCa::ExplicitNoCa;
         of.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         of.extended_key_usages = vec![

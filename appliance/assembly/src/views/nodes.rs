@@ -72,11 +72,15 @@ mod tests {
         };
         let shown = serde_json::to_value(member(&node)).unwrap();
         let expected = serde_json::json!({
-            "membership": "joining", "role": "learner", "incarnation": 7, "feature_level": 3,
+            "revision": 1, "membership": "joining", "role": "learner", "incarnation": 7, "feature_level": 3,
             "peer_addresses": ["[2001:db8::7]:7781"], "failure_domain": "rack-3",
         });
         assert_eq!(shown, expected);
         let alone = member(&Node::of(Uuid(1), Generation(1)));
-        assert_eq!(alone, api::Member::default());
+        let expected = api::Member {
+            revision: 1,
+            ..api::Member::default()
+        };
+        assert_eq!(alone, expected);
     }
 }
