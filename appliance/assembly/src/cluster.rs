@@ -27,7 +27,7 @@ use palisade_words::Uuid;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::runtime::{Builder, Runtime};
-pub use way::Way;
+pub(crate) use way::Way;
 
 /// What the door for nodes takes.
 const SERVED: [Purpose; 3] = [Purpose::Raft, Purpose::Port, Purpose::Join];

@@ -81,6 +81,7 @@ impl ControlLoop {
         self.progress.mark(Doing::Plan, Whom::Nobody);
         let cluster = self.shared.cluster();
         let mut state = self.shared.state();
+        state.control.may_ask(self.shared.incarnation.get().is_some());
         let effects = state.control.plan(&cluster, self.shared.now());
         effects::carry_out(
             &self.shared,

@@ -28,8 +28,8 @@ use palisade_sys::{HugeMemory, SocketConnection};
 use palisade_wire::{Hello, LinkRefusal, VolumeKey};
 use palisade_words::limits::ATTACHMENTS_MAX;
 use palisade_words::{
-    AttachmentIndex, DeviceIndex, Epoch, FeatureLevel, Generation, Name, QueueId, ReactorIndex, Sectors,
-    Uuid, VolumeIndex,
+    AttachmentIndex, DeviceIndex, Epoch, FeatureLevel, Generation, Incarnation, Name, QueueId, ReactorIndex,
+    Sectors, Uuid, VolumeIndex,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -63,7 +63,7 @@ const SERVING_BUFFERS: usize =
 
 /// The sessions, and the way to other nodes.
 #[derive(Debug, Default)]
-pub struct Peers {
+pub struct PeerSessions {
     sessions: Mutex<Sessions>,
     transport: OnceLock<Arc<dyn PeerTransport>>,
     dialer: Dialer,
@@ -89,7 +89,7 @@ struct Sessions {
 
 /// A session's place on a reactor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Place {
+pub(crate) struct Place {
     /// The reactor.
     pub reactor: ReactorIndex,
     /// The place there.
@@ -111,7 +111,7 @@ pub struct Served {
     pub askers: BTreeMap<Uuid, bool>,
 }
 
-impl Peers {
+impl PeerSessions {
     /// How other nodes are reached, once there are others.
     pub fn set_transport(&self, transport: Arc<dyn PeerTransport>) {
         // It is given once in the life of a node.
@@ -128,7 +128,14 @@ impl Peers {
         let Some(peer) = cluster.nodes.get(node).map(|node| node.uuid) else {
             return;
         };
-        let places = self.asking(shared, &cluster, peer);
+        let Some(run) = shared.incarnation.get() else {
+            // The machine asks nobody before that.
+            log::error!(
+                "node {node} cannot be asked by a node that does not know in which of its runs it is"
+            );
+            return;
+        };
+        let places = self.asking(shared, (&cluster, *run), peer);
         let stats = {
             let mut sessions = self.lock();
             let stats = sessions.stats.entry(peer).or_default();
@@ -220,7 +227,11 @@ impl Peers {
             let epoch = cluster.epoch;
             return Err(LinkRefusal::NotAMember { epoch });
         }
-        let place = self.serving(shared, &cluster, peer, hello.asking_reactor)?;
+        // The others tell this node's runs apart by a number that it does not have yet.
+        let Some(run) = shared.incarnation.get() else {
+            return Err(LinkRefusal::Draining);
+        };
+        let place = self.serving(shared, (&cluster, *run), peer, hello.asking_reactor)?;
         tell(
             shared,
             place,
@@ -302,7 +313,12 @@ impl Peers {
     }
 
     /// The sessions by which a node is asked, one for each reactor; they begin now if there are none.
-    fn asking(&self, shared: &Shared, cluster: &Cluster, peer: Uuid) -> Vec<SessionPlace> {
+    fn asking(
+        &self,
+        shared: &Shared,
+        (cluster, run): (&Cluster, Incarnation),
+        peer: Uuid,
+    ) -> Vec<SessionPlace> {
         let mut sessions = self.lock();
         if let Some(places) = sessions.asking.get(&peer) {
             return places.clone();
@@ -315,7 +331,7 @@ impl Peers {
                     reactor: index,
                     session,
                 };
-                let ends = ends(shared, cluster, peer, index);
+                let ends = ends(shared, (cluster, run), peer, index);
                 begin(shared, place, ends, SessionEnd::Asking(lease));
                 Some(session)
             });
@@ -336,7 +352,7 @@ impl Peers {
     fn serving(
         &self,
         shared: &Shared,
-        cluster: &Cluster,
+        (cluster, run): (&Cluster, Incarnation),
         peer: Uuid,
         asking: ReactorIndex,
     ) -> Result<Place, LinkRefusal> {
@@ -353,7 +369,7 @@ impl Peers {
         begin(
             shared,
             place,
-            ends(shared, cluster, peer, asking),
+            ends(shared, (cluster, run), peer, asking),
             SessionEnd::Serving(Arc::clone(&exchange)),
         );
         add_queue(shared, place, exchange);
@@ -399,14 +415,19 @@ fn buffers(count: usize) -> io::Result<Lease> {
     Ok(memory.lease().clone())
 }
 
-fn ends(shared: &Shared, cluster: &Cluster, peer: Uuid, reactor: ReactorIndex) -> Ends {
+fn ends(
+    shared: &Shared,
+    (cluster, incarnation): (&Cluster, Incarnation),
+    peer: Uuid,
+    reactor: ReactorIndex,
+) -> Ends {
     let own = cluster.nodes.get(&shared.name);
     Ends {
         cluster: cluster.id,
         node: own.map(|node| node.uuid).unwrap_or_default(),
         peer,
         start: shared.start_number,
-        incarnation: shared.incarnation.get().copied().unwrap_or_default(),
+        incarnation,
         feature_level: FeatureLevel(palisade_model::FEATURE_LEVEL.0),
         asking_reactor: reactor,
         // By the same number at both ends, whatever reactor serves it there.

@@ -11,7 +11,7 @@ use crate::last_superblock::LastSuperblock;
 use crate::local_state::LocalState;
 use crate::local_state::lock::{Seen, StateGuard, StateLock};
 use crate::message::ControlMessage;
-use crate::peers::Peers;
+use crate::peers::PeerSessions;
 use crate::pinning::Pinning;
 use crate::reactor_thread::{NoticeSink, ReactorHandle};
 use crate::recorder::EventFiles;
@@ -68,7 +68,7 @@ pub struct Shared {
     /// Which guest's memory is to be pinned.
     pub pinning: Pinning,
     /// The sessions with other nodes.
-    pub peers: Peers,
+    pub peers: PeerSessions,
     /// When it started.
     pub started: SystemTime,
     /// Which of its runs this is, once the cluster has been told.
@@ -135,7 +135,7 @@ impl Shared {
             shares,
             last_limit: LastLimit::default(),
             pinning,
-            peers: Peers::default(),
+            peers: PeerSessions::default(),
             started,
             incarnation: OnceLock::new(),
             began: Instant::now(),

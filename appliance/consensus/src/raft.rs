@@ -60,7 +60,7 @@ pub use follow::follow;
 pub use growth::{GrowthError, grow};
 pub use log_store::LogStore;
 pub use member::{
-    ClusterMember, MemberError, MemberRole, MemberSettings, MemberStanding, PeerStanding, ReadNowError,
+    ClusterMember, MemberError, MemberRole, MemberSettings, MemberStanding, ReadNowError, VoterStanding,
 };
 pub use network::{Dialing, VoterDial, VoterStream};
 pub use peers::{NotCounted, PEERS_FILE, Peers};

@@ -175,6 +175,10 @@ impl Control {
                 let device_of = |disk: &Name| self.state.disks.get(disk).map(|open| open.index);
                 palisade_volume::compile(&volume, now, device_of)
             }
+            false if self.state.asks_nobody => {
+                let reason = "the others do not know yet in which of its runs this node is".to_owned();
+                return self.end(&step, turn.cluster, Err(reason), turn);
+            }
             false => match self.use_peer(&reached_by, turn) {
                 Some(device) => palisade_volume::compile_remote(&volume, now, device),
                 None => {

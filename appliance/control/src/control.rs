@@ -116,6 +116,12 @@ impl Control {
         self.look_again(disk);
     }
 
+    /// Whether other nodes may be asked for what they reach: not before the cluster knows in which of its runs this node is, since
+    /// by that number they tell its runs apart. At first they may.
+    pub fn may_ask(&mut self, may: bool) {
+        self.state.asks_nobody = !may;
+    }
+
     /// Has a disk that is not used looked at in the next plan: an operator has done something that concerns it.
     pub fn look_again(&mut self, disk: &Name) {
         self.state.observed.look_again(disk);

@@ -126,3 +126,40 @@ impl Control {
         Some(device)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, create_volume, name};
+    use palisade_model::Node;
+    use palisade_words::{Generation, Uuid};
+    use std::sync::Arc;
+
+    fn asked(bench: &mut Bench) -> Vec<Name> {
+        let effects = std::mem::take(&mut bench.effects).into_iter();
+        effects
+            .filter_map(|effect| match effect {
+                Effect::UsePeer { node, .. } => Some(node),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn nobody_is_asked_before_the_others_know_this_run() {
+        let mut bench = Bench::new();
+        bench.control.may_ask(false);
+        bench.apply(create_volume("v", 20));
+        bench.attach("a");
+        let cluster = Arc::make_mut(&mut bench.cluster);
+        cluster.nodes.insert(name("m"), Node::of(Uuid(3), Generation(1)));
+        cluster.disks.get_mut(&name("d")).unwrap().node = name("m");
+        bench.changed();
+        assert_eq!(asked(&mut bench), Vec::new());
+        assert!(!bench.control.observed.routes.contains_key(&name("v")));
+        bench.control.may_ask(true);
+        bench.now = Nanos(bench.now.0 + Nanos::from_secs(60).0);
+        bench.changed();
+        assert_eq!(asked(&mut bench), [name("m")]);
+    }
+}

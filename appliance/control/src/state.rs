@@ -26,6 +26,8 @@ pub struct NodeState {
     pub peers: BTreeMap<Name, DeviceIndex>,
     /// When parked requests of volumes are sent again that other nodes are asked for.
     pub again: BTreeMap<VolumeIndex, AskedAgain>,
+    /// Other nodes are not asked for anything yet.
+    pub asks_nobody: bool,
     /// Volumes with a number.
     pub volumes: BTreeMap<Name, VolumeIndex>,
     /// Of which volumes requests are parked by a fault, and where: the first device that has parked some, and its fault.

@@ -158,7 +158,10 @@ impl PortSession {
             links: Links::new(settings.links, now),
             outbox: Outbox::new(&settings),
             inbox: Inbox::new(&settings),
-            sending: Vec::with_capacity(usize::from(settings.streams) * usize::from(settings.window)),
+            // A link that was lost may have as much on its way as the one that took its place.
+            sending: Vec::with_capacity(
+                usize::from(settings.links) * usize::from(settings.streams) * usize::from(settings.window),
+            ),
             counters: Counters::default(),
         })
     }

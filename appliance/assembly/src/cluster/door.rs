@@ -23,7 +23,7 @@ const SHAKING_HANDS_MAX: usize = 64;
 
 /// Where the door stands open, or why it does not.
 #[derive(Clone, Debug, Default)]
-pub struct Standing(Arc<Mutex<Where>>);
+pub(crate) struct Standing(Arc<Mutex<Where>>);
 
 #[derive(Debug, Default)]
 struct Where {

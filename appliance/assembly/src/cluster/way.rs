@@ -20,14 +20,14 @@ use tokio::runtime::Handle;
 const CONNECT_WAIT: Duration = Duration::from_millis(500);
 
 /// How long a handshake may take.
-pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const HANDSHAKE_WAIT: Duration = Duration::from_secs(2);
 
 /// Bytes that are on their way at once where this program encrypts, in each direction.
 const RELAYED_BYTES: usize = 256 << 10;
 
 /// The way to other nodes, and from them.
 #[derive(Debug)]
-pub struct Way {
+pub(crate) struct Way {
     connector: Connector,
     acceptor: Acceptor,
     roster: Arc<Roster>,

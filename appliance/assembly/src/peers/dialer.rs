@@ -45,7 +45,7 @@ impl Dialer {
         if !self.pending().insert(wanted) {
             return;
         }
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self.threads();
         if let Some(thread) = threads.get(&peer)
             && thread.send(wanted).is_ok()
         {
@@ -67,6 +67,10 @@ impl Dialer {
         }
     }
 
+    fn threads(&self) -> MutexGuard<'_, BTreeMap<Uuid, Sender<Wanted>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pending(&self) -> MutexGuard<'_, BTreeSet<Wanted>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,8 +81,19 @@ fn run(shared: &Weak<Shared>, peer: Uuid, taken: &Receiver<Wanted>) {
     loop {
         let wanted = match taken.recv_timeout(IDLE) {
             Ok(wanted) => wanted,
-            // Whoever wants another one starts another thread.
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                let Some(shared) = shared.upgrade() else { return };
+                // Whoever wants another one starts another thread. What came just now would be taken by none.
+                let mut threads = shared.peers.dialer.threads();
+                match taken.try_recv() {
+                    Ok(wanted) => wanted,
+                    Err(_) => {
+                        threads.remove(&peer);
+                        return;
+                    }
+                }
+            }
         };
         let Some(shared) = shared.upgrade() else { return };
         let Wanted { place, link } = wanted;

@@ -46,7 +46,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 pub use error::{MemberError, ReadNowError};
-pub use standing::{MemberRole, MemberStanding, PeerStanding};
+pub use standing::{MemberRole, MemberStanding, VoterStanding};
 
 /// How long [`Agreement::propose`] waits, unless the settings say otherwise.
 pub const PROPOSE_WITHIN: Duration = Duration::from_secs(5);

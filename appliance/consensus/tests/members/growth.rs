@@ -72,8 +72,8 @@ fn a_voter_with_older_files_does_not_count() {
         all.ask(forgetful, change(number));
     }
     all.await_same(&[0, 1, 2]);
-    // The other one has heard of how far it had come, from the leader.
-    std::thread::sleep(Duration::from_millis(300));
+    // The other one has heard of how far it had come, from the leader, and writes that down once a second.
+    std::thread::sleep(Duration::from_millis(2_500));
     all.stop(forgetful);
     copy_files(copy.path(), all.nodes[forgetful].home.path());
     all.start(forgetful);

@@ -50,14 +50,14 @@ pub struct MemberStanding {
     /// way can wait for one that went.
     pub voters: Vec<BTreeSet<VoterId>>,
     /// All members that Raft knows of, this one included.
-    pub members: Vec<PeerStanding>,
+    pub members: Vec<VoterStanding>,
     /// Why it has stopped, if it has: the first cause. It has to be started anew.
     pub stopped: Option<String>,
 }
 
 /// How one of the others stands, as seen from here.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PeerStanding {
+pub struct VoterStanding {
     /// Who.
     pub id: VoterId,
     /// Whether it has a vote.
@@ -97,7 +97,7 @@ impl Inner {
         };
         let peer = |id: VoterId| {
             let replicated = metrics.replication.as_ref().and_then(|all| all.get(&id));
-            PeerStanding {
+            VoterStanding {
                 id,
                 votes: voters.contains(&id),
                 matches: replicated.and_then(Option::as_ref).map(|place| place.index()),

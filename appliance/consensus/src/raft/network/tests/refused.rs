@@ -131,6 +131,12 @@ fn who_claims_to_be_another_or_of_another_cluster_is_refused() {
         );
         scene.counted(number);
     }
+    // The vote that it has given is seen a moment later, and no other is ever.
+    let until = Instant::now() + Duration::from_secs(20);
+    while scene.member.standing().term == 0 {
+        assert!(Instant::now() < until, "{:?}", scene.member.standing());
+        std::thread::sleep(Duration::from_millis(5));
+    }
     assert_eq!(scene.member.standing().term, 1);
     assert!(matches!(scene.ask(&good), Ok(VoterContent::Voted(_))));
 }
