@@ -12,6 +12,7 @@ use palisade_model::limits::{ACCOUNT_BYTES_MAX, BURST_MS_MAX, SOCKET_PATH_BYTES_
 use palisade_model::*;
 use palisade_words::limits::{ALLOCATION_UNIT_SECTORS as UNIT, ATTACHMENTS_MAX};
 use palisade_words::{FeatureLevel, Generation, Uuid};
+use std::collections::BTreeMap;
 
 fn account(text: &str) -> Option<Account> {
     Some(Account::Name(text.to_owned()))
@@ -139,6 +140,34 @@ fn a_volume_is_offered_on_any_member_and_has_one_writer_in_all() {
         outcome(&cluster, &Command::CreateAttachment(nowhere)),
         "node_not_found"
     );
+}
+
+/// Who offers a volume and does not reach its disks asks for it, to read it or to change it too; who reaches them does not ask.
+#[test]
+fn who_offers_a_volume_of_other_nodes_asks_for_it() {
+    let cluster = lab_of_two_nodes();
+    let offer = |id: &str, uuid, node: &str| {
+        Command::CreateAttachment(CreateAttachment {
+            name: name(id),
+            uuid: Uuid(uuid),
+            node: name(node),
+            socket: format!("/run/{id}.sock"),
+            read_only: true,
+            ..attachment_of_w()
+        })
+    };
+    assert_eq!(cluster.askers_of(&name("w")), BTreeMap::new());
+    let near = then(&cluster, offer("near", 4711, "n"));
+    assert_eq!(near.askers_of(&name("w")), BTreeMap::new());
+    let both = then(&near, offer("far", 4712, "m"));
+    assert_eq!(both.askers_of(&name("w")), BTreeMap::from([(name("m"), false)]));
+    assert_eq!(both.askers_of(&name("nothing")), BTreeMap::new());
+    let there = CreateAttachment {
+        node: name("m"),
+        ..attachment_of_w()
+    };
+    let writer = then(&cluster, Command::CreateAttachment(there));
+    assert_eq!(writer.askers_of(&name("w")), BTreeMap::from([(name("m"), true)]));
 }
 
 /// Whatever part of its volume lies elsewhere: before members asked each other, a node served what it reached.
