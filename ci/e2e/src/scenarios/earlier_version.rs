@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,7 +13,11 @@ use crate::appliance::{Appliance, MIB};
 use crate::driver::pattern;
 use crate::failure::{Failure, Outcome, demand};
 use crate::lab::{Lab, root};
+use crate::process::wait_until;
 use crate::scenarios::step;
+
+/// How long a busy machine may take to look at all disks.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Made by the last program that wrote format version 2, with disks and sockets below `/srv/palisade`; what its guests had
 /// written is left out and is laid here.
@@ -45,12 +50,13 @@ pub fn run(lab: &Lab) -> Outcome {
     }
 
     appliance.start_again()?;
-    let health = appliance.rest().get("/v1/nodes/self/health")?.to_string();
     for disk in DISKS {
-        demand(
-            health.contains(&format!("/srv/palisade/{disk}.img")),
-            format!("disk {disk} is not where it was, and health does not say so: {health}"),
-        )?;
+        // It is tried in its turn.
+        let named = format!("/srv/palisade/{disk}.img");
+        wait_until("health to name a disk that is not where it was", PATIENCE, || {
+            let health = appliance.rest().get("/v1/nodes/self/health")?;
+            Ok(health.to_string().contains(&named))
+        })?;
         let path = image(disk).display().to_string();
         appliance.cli(&["disk", "confirm", disk, "--path", &path, "--yes"])?;
     }
