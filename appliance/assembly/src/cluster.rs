@@ -140,7 +140,6 @@ impl Site {
 
     /// Begins: the door for nodes opens, data finds its way to them, and whoever changes the cluster is heard.
     pub fn begin(&self, shared: &Arc<Shared>, member: &Arc<ClusterMember>) {
-        shared.peers.set_transport(Arc::clone(&self.way) as _);
         let (way, told) = (Arc::downgrade(&self.way), Arc::downgrade(shared));
         self.way
             .roster()
@@ -162,6 +161,11 @@ impl Site {
                 self.door.clone(),
             ));
         }
+    }
+
+    /// The way to other nodes.
+    pub(crate) fn way(&self) -> &Way {
+        &self.way
     }
 
     /// Where the door for nodes stands open, or why it does not.

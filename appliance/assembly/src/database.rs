@@ -103,11 +103,9 @@ fn look_at_cluster(shared: &Shared) {
 
 /// What could not be written at the start is written once the storage takes it again.
 fn tell_of_start(shared: &Shared) {
-    if shared.incarnation.get().is_none()
-        && shared.agreed.store().is_none_or(|store| !store.is_halted())
-        && let Ok(incarnation) = started::tell(shared)
-    {
-        log::info!("node {} is in incarnation {incarnation}", shared.name);
+    if shared.agreed.store().is_none_or(|store| !store.is_halted()) {
+        // It is tried again and again.
+        let _ = started::tell(shared);
     }
 }
 

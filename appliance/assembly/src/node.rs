@@ -527,10 +527,7 @@ fn own_name(store: &Store, settings: &Settings) -> Result<Name, StartError> {
 /// The cluster learns which of its runs the node is in. On storage that takes no changes this comes later, by itself.
 fn tell_of_start(shared: &Shared) -> Result<(), StartError> {
     match started::tell(shared) {
-        Ok(incarnation) => {
-            log::info!("node {} is in incarnation {incarnation}", shared.name);
-            Ok(())
-        }
+        Ok(_) => Ok(()),
         // One that has just joined hears of itself from the others.
         Err(ProposeError::Refused(refusal)) if shared.site.get().is_none() => {
             Err(StartError::Propose(Box::new(ProposeError::Refused(refusal))))

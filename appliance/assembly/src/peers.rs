@@ -9,14 +9,13 @@
 
 mod dialer;
 pub mod greeting;
-pub mod transport;
 
 use crate::message::ControlMessage;
 use crate::node_source::NodeSource;
 use crate::shared::Shared;
 use dialer::Dialer;
 use palisade_block::mailbox::{AttachmentSettings, Pace, ReactorCommand};
-use palisade_block::stats::{AttachmentStats, DeviceStats};
+use palisade_block::stats::AttachmentStats;
 use palisade_block::{DeviceKind, DeviceLimits, Lease, Nanos};
 use palisade_forward::{
     Exchange, NodeDevice, PAYLOAD_BUFFER_BYTES, PeerOrder, PeerReport, RemoteDisk, SESSIONS_MAX, ServedQueue,
@@ -33,8 +32,7 @@ use palisade_words::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use transport::PeerTransport;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How sessions are made. As many requests of 128 KiB may be on their way as fill a link of 100 Gbit/s for half a millisecond.
 const SETTINGS: SessionSettings = SessionSettings {
@@ -61,11 +59,10 @@ const ASKING_BUFFERS: usize = SETTINGS.messages as usize;
 const SERVING_BUFFERS: usize =
     2 * (SETTINGS.streams as usize * SETTINGS.window as usize) + LINKS_MAX as usize;
 
-/// The sessions, and the way to other nodes.
+/// The sessions, and who makes links for them.
 #[derive(Debug, Default)]
 pub struct PeerSessions {
     sessions: Mutex<Sessions>,
-    transport: OnceLock<Arc<dyn PeerTransport>>,
     dialer: Dialer,
 }
 
@@ -83,8 +80,6 @@ struct Sessions {
     epoch: Epoch,
     /// They were told that what earlier runs have submitted has landed.
     have_landed: bool,
-    /// Counters of other nodes as devices, by node and reactor.
-    stats: BTreeMap<Uuid, Vec<Arc<DeviceStats>>>,
 }
 
 /// A session's place on a reactor.
@@ -112,16 +107,6 @@ pub struct Served {
 }
 
 impl PeerSessions {
-    /// How other nodes are reached, once there are others.
-    pub fn set_transport(&self, transport: Arc<dyn PeerTransport>) {
-        // It is given once in the life of a node.
-        let _ = self.transport.set(transport);
-    }
-
-    pub(crate) fn transport(&self) -> Option<&Arc<dyn PeerTransport>> {
-        self.transport.get()
-    }
-
     /// Has all reactors ask another node, as this device.
     pub fn use_peer(&self, shared: &Shared, node: &Name, device: DeviceIndex) {
         let cluster = shared.cluster();
@@ -136,20 +121,14 @@ impl PeerSessions {
             return;
         };
         let places = self.asking(shared, (&cluster, *run), peer);
-        let stats = {
-            let mut sessions = self.lock();
-            let stats = sessions.stats.entry(peer).or_default();
-            stats.resize_with(shared.reactors.len(), Arc::default);
-            stats.clone()
-        };
-        for ((reactor, session), stats) in shared.reactors.iter().zip(places).zip(stats) {
+        for (reactor, session) in shared.reactors.iter().zip(places) {
             reactor.send(ReactorCommand::AddDevice {
                 device,
                 opened: NodeDevice::Remote(RemoteDisk {
                     session,
                     limits: LIMITS,
                 }),
-                stats,
+                stats: Arc::default(),
                 deadline: shared.settings.stall,
             });
         }

@@ -42,7 +42,9 @@ pub fn tell(shared: &Shared) -> Result<Incarnation, ProposeError> {
         // Somebody else's start may have come between; whoever starts next asks again.
         log::info!("the cluster stays at its feature level: {error}");
     }
-    Ok(*shared.incarnation.get_or_init(|| started.incarnation))
+    let incarnation = *shared.incarnation.get_or_init(|| started.incarnation);
+    log::info!("node {} is in incarnation {incarnation}", shared.name);
+    Ok(incarnation)
 }
 
 /// One that was let in to vote is wanted as a voter from now on: it is given its vote when there are enough for that.

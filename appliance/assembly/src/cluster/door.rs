@@ -10,7 +10,7 @@ use palisade_trust::kernel::handshake;
 use palisade_trust::{Acceptor, Caller, HandshakeSide, KernelHandshake, Purpose};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -34,20 +34,20 @@ struct Where {
 impl Standing {
     /// The addresses at which it is open.
     pub fn open(&self) -> Vec<SocketAddr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).open.clone()
+        self.lock().open.clone()
     }
 
     /// Why it is not open at all of them, in a sentence.
     pub fn wrong(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .wrong
-            .clone()
+        self.lock().wrong.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Where> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, open: Vec<SocketAddr>, wrong: Option<String>) {
-        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.lock();
         if let Some(wrong) = wrong.as_ref().filter(|wrong| now.wrong.as_ref() != Some(wrong)) {
             log::warn!("{wrong}");
         }
@@ -129,29 +129,10 @@ async fn accept(listener: TcpListener, shared: Weak<Shared>, way: Arc<Way>, shak
 async fn take(stream: TcpStream, shared: Weak<Shared>, way: Arc<Way>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     if palisade_trust::offered(&stream, HANDSHAKE_WAIT).await? == Some(Purpose::Port) {
-        let socket = stream.into_std()?;
-        socket.set_nonblocking(false)?;
-        let Some(shared) = shared.upgrade() else {
-            return Ok(());
+        return match shared.upgrade() {
+            Some(shared) => take_for_data(stream, shared, way.acceptor().clone()).await,
+            None => Ok(()),
         };
-        let acceptor = way.acceptor().clone();
-        let (for_kernel, told) = (Arc::clone(&shared), acceptor.clone());
-        let taken = tokio::task::spawn_blocking(move || take_link(socket, &for_kernel, &told)).await;
-        let Some(socket) = taken.unwrap_or_else(|error| Err(io::Error::other(error)))? else {
-            return Ok(());
-        };
-        socket.set_nonblocking(true)?;
-        let stream = TcpStream::from_std(socket)?;
-        let accepted = acceptor
-            .accept(stream, HANDSHAKE_WAIT)
-            .await
-            .map_err(io::Error::other)?;
-        let Caller::Node(peer, _) = accepted.caller else {
-            return Ok(());
-        };
-        let link = relayed(accepted.stream)?;
-        let taken = tokio::task::spawn_blocking(move || greeting::take(&shared, peer.node, link)).await;
-        return taken.unwrap_or_else(|error| Err(io::Error::other(error)));
     }
     let accepted = way.acceptor().accept(stream, HANDSHAKE_WAIT).await;
     let accepted = accepted.map_err(io::Error::other)?;
@@ -171,8 +152,34 @@ async fn take(stream: TcpStream, shared: Weak<Shared>, way: Arc<Way>) -> io::Res
     }
 }
 
-/// A link for data: the kernel encrypts it, and a reactor has it then. Where it cannot, the socket comes back.
-fn take_link(
+/// A link for data: the kernel encrypts it, and a reactor has it then. Where it cannot, this program does.
+async fn take_for_data(stream: TcpStream, shared: Arc<Shared>, acceptor: Acceptor) -> io::Result<()> {
+    let socket = stream.into_std()?;
+    socket.set_nonblocking(false)?;
+    let (for_kernel, told) = (Arc::clone(&shared), acceptor.clone());
+    let Some(socket) = blocking(move || take_by_kernel(socket, &for_kernel, &told)).await? else {
+        return Ok(());
+    };
+    socket.set_nonblocking(true)?;
+    let accepted = acceptor
+        .accept(TcpStream::from_std(socket)?, HANDSHAKE_WAIT)
+        .await;
+    let accepted = accepted.map_err(io::Error::other)?;
+    let Caller::Node(peer, _) = accepted.caller else {
+        return Ok(());
+    };
+    let link = relayed(accepted.stream)?;
+    blocking(move || greeting::take(&shared, peer.node, link)).await
+}
+
+/// Does what blocks on a thread that may.
+async fn blocking<T: Send + 'static>(what: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(what).await;
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// The socket comes back where the kernel has no TLS of its own.
+fn take_by_kernel(
     socket: std::net::TcpStream,
     shared: &Arc<Shared>,
     acceptor: &Acceptor,

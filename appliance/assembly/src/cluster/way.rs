@@ -1,7 +1,6 @@
 //! How this node reaches others, and proves who is at each end.
 
 use crate::cluster::membership_file::MembershipFile;
-use crate::peers::transport::PeerTransport;
 use palisade_consensus::Agreement;
 use palisade_consensus::raft::{ClusterMember, Dialing, VoterDial, VoterId, VoterStream};
 use palisade_trust::kernel::handshake;
@@ -123,21 +122,13 @@ impl Way {
         }
         Err(last)
     }
-}
 
-/// Makes connections to other voters.
-#[derive(Debug)]
-pub(super) struct Dial(pub(super) Arc<Way>);
-
-impl VoterDial for Dial {
-    fn connect(&self, voter: VoterId) -> Dialing {
-        let way = Arc::clone(&self.0);
-        Box::pin(async move { way.connect_for_raft(voter).await })
-    }
-}
-
-impl PeerTransport for Way {
-    fn connect(&self, peer: Uuid, address: SocketAddr, within: Duration) -> io::Result<OwnedFd> {
+    /// Makes a connection for data to a node at one of its addresses: authenticated at both ends, and encrypted. Blocks, to connect
+    /// for so long at most.
+    ///
+    /// # Errors
+    /// Nobody answers there, or it is not that node.
+    pub fn connect_for_data(&self, peer: Uuid, address: SocketAddr, within: Duration) -> io::Result<OwnedFd> {
         let socket = TcpStream::connect_timeout(&address, within)?;
         socket.set_nodelay(true)?;
         let side = HandshakeSide::Connect(&self.connector, peer);
@@ -158,6 +149,17 @@ impl PeerTransport for Way {
                 self.threads()?.block_on(secured)
             }
         }
+    }
+}
+
+/// Makes connections to other voters.
+#[derive(Debug)]
+pub(super) struct Dial(pub(super) Arc<Way>);
+
+impl VoterDial for Dial {
+    fn connect(&self, voter: VoterId) -> Dialing {
+        let way = Arc::clone(&self.0);
+        Box::pin(async move { way.connect_for_raft(voter).await })
     }
 }
 

@@ -123,8 +123,8 @@ fn run(shared: &Weak<Shared>, peer: Uuid, taken: &Receiver<Wanted>) {
 }
 
 fn connect(shared: &Shared, peer: Uuid, at: usize) -> io::Result<SocketConnection> {
-    let transport = shared.peers.transport();
-    let transport = transport.ok_or_else(|| io::Error::other("this node is in no cluster of several"))?;
+    let site = shared.site.get();
+    let site = site.ok_or_else(|| io::Error::other("this node is in no cluster of several"))?;
     let cluster = shared.cluster();
     let addresses = cluster
         .node_by_id(peer)
@@ -134,6 +134,6 @@ fn connect(shared: &Shared, peer: Uuid, at: usize) -> io::Result<SocketConnectio
     let address = addresses
         .get(at.checked_rem(addresses.len()).unwrap_or_default())
         .ok_or_else(|| io::Error::other("the cluster knows no address of it"))?;
-    let socket = transport.connect(peer, *address, CONNECT_WAIT)?;
+    let socket = site.way().connect_for_data(peer, *address, CONNECT_WAIT)?;
     Ok(SocketConnection::new(socket))
 }
