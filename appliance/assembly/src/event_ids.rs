@@ -8,11 +8,11 @@
 //! leave none to give.
 
 use crate::own_file;
+use crate::unix_time::now_us;
 use palisade_sys::stable_file;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Ids reserved at a time.
 const RESERVED: u64 = 1 << 20;
@@ -58,7 +58,7 @@ impl EventIds {
             Err(error) => set_aside(&path, &error.to_string()),
         };
         // A clock that stands beyond the bound, or a record that does, gives no number.
-        let begins = [unix_us(), before, known];
+        let begins = [now_us(), before, known];
         let last = begins.into_iter().filter(|number| *number <= BEGIN_MAX).max();
         let last = last.unwrap_or(0);
         let mut ids = EventIds {
@@ -119,11 +119,6 @@ fn set_aside(path: &Path, why: &str) -> u64 {
     0
 }
 
-fn unix_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_micros() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +136,7 @@ mod tests {
             .unwrap();
         assert_eq!(reserved, first + 2 * RESERVED);
         // A clock that was ahead by a century when the daemon before ran.
-        let ahead = unix_us() + 100 * 365 * 86_400 * 1_000_000;
+        let ahead = now_us() + 100 * 365 * 86_400 * 1_000_000;
         fs::write(folder.join(FILE), format!("{ahead}\n")).unwrap();
         let (_, second) = EventIds::resume(&folder, 0);
         assert_eq!(second, ahead);

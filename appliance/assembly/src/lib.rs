@@ -75,6 +75,7 @@ mod strangers;
 mod superblocks;
 mod takeover;
 mod turn_watch;
+mod unix_time;
 mod views;
 mod watch;
 mod write_cache;

@@ -13,7 +13,7 @@ use crate::recorder;
 use crate::removal;
 use crate::shared::Shared;
 use crate::takeover;
-use crate::views::{View, list, member};
+use crate::views::{View, list, node_summary};
 use palisade_admin::{Appliance, CertificateState, DoorTrouble, MetricsSnapshot};
 use palisade_api as api;
 use palisade_api::{Created, Problem, ProblemKind};
@@ -137,14 +137,10 @@ impl<F: Fn(&Name, &Disk) -> bool> Drop for LooksAgain<'_, F> {
 
 impl Appliance for Rest {
     fn nodes(&self) -> Vec<api::NodeSummary> {
-        let summary = |name: &Name, node: &palisade_model::Node| api::NodeSummary {
-            id: node.uuid.to_string(),
-            name: name.to_string(),
-            answers: *name == self.shared.name,
-            addresses: Vec::new(),
-            member: member(node),
-        };
-        list(&self.shared.cluster().nodes, summary)
+        let own = &self.shared.name;
+        list(&self.shared.cluster().nodes, |name, node| {
+            node_summary(name, node, name == own)
+        })
     }
 
     fn node(&self) -> api::Node {

@@ -8,12 +8,13 @@
 //! The lock here is held for moments only and by nobody who waits: findings can be raised from any thread, also under the
 //! lock of the state, and health can be asked for whatever else is stuck.
 
+use crate::unix_time::now_ms;
 use palisade_admin::EventLog;
 use palisade_api::{Clears, Finding, FindingKind, Overall, Severity};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Findings that stand at once at most. They come from subjects that the cluster knows, so this is not met in practice;
 /// it keeps what a guest can bring about bounded.
@@ -226,14 +227,14 @@ impl Findings {
         self.events
             .push(severity, &*finding.code, &*finding.subject, message);
         Finding {
-            since_unix_ms: unix_ms(),
+            since_unix_ms: now_ms(),
             ..finding
         }
     }
 
     fn end(&self, ended: impl IntoIterator<Item = (FindingKind, Standing)>) {
         for (kind, Standing { finding, .. }) in ended {
-            let lasted = unix_ms().saturating_sub(finding.since_unix_ms) / 1000;
+            let lasted = now_ms().saturating_sub(finding.since_unix_ms) / 1000;
             let seen = match finding.count {
                 0 | 1 => String::new(),
                 count => format!(", seen {count} times"),
@@ -248,12 +249,6 @@ impl Findings {
     fn standing(&self) -> MutexGuard<'_, BTreeMap<Key, Standing>> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@ mod nodes;
 mod queues;
 mod shares;
 
-pub use nodes::member;
+pub use nodes::{member, node_role, node_summary};
 
 use crate::counted::{GONE, finding_of_disk};
 use crate::findings::media;
 use crate::local_state::{LocalState, OpenDisk};
 use crate::samples::{disk_faults, oldest_ns, operations, sum};
 use crate::shared::Shared;
+use crate::unix_time::ms_of;
 use palisade_api as api;
 use palisade_api::FindingKind;
 use palisade_api::size::human;
@@ -25,7 +26,6 @@ use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
 use palisade_words::{Generation, Name, SECTOR_BYTES};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A moment of the node: what is agreed on beside what there is.
 pub struct View<'a> {
@@ -73,7 +73,7 @@ impl View<'_> {
             epoch: self.cluster.epoch.0,
             generation: self.cluster.generation.0,
             applied: self.applied(),
-            started_unix_ms: unix_ms(self.shared.started),
+            started_unix_ms: ms_of(self.shared.started),
             pid: std::process::id(),
             hugepages: api::Hugepages {
                 page_bytes,
@@ -615,11 +615,6 @@ fn numa_node(core: usize) -> Option<u32> {
     directory
         .flatten()
         .find_map(|entry| entry.file_name().to_str()?.strip_prefix("node")?.parse().ok())
-}
-
-fn unix_ms(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
 }
 
 /// All disks by name, and so on: one list for each kind of resource.

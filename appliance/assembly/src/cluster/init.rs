@@ -4,6 +4,7 @@ use crate::cluster::membership_file::{MembershipFile, MembershipFileError};
 use crate::cluster::{ClusterError, Site};
 use crate::problem;
 use crate::shared::Shared;
+use crate::unix_time::now_s;
 use palisade_api::{Problem, ProblemKind};
 use palisade_consensus::raft::{GrowthError, VoterId, grow};
 use palisade_consensus::{ProposeError, Store};
@@ -14,7 +15,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Why it has not become one. It goes on alone as before, and may be asked again.
 #[derive(Debug, thiserror::Error)]
@@ -127,10 +127,4 @@ fn keys(directory: &Path, cluster: Uuid, node: Uuid) -> Result<(), InitError> {
         keys.keep_certificate(&authority.sign(&request, node, now_s())?)?;
     }
     Ok(())
-}
-
-/// Seconds since 1970.
-pub(crate) fn now_s() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }

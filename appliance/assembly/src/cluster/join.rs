@@ -1,10 +1,10 @@
 //! Nodes join: what a node of the cluster answers to one that asks, and what one does that is let in.
 
 use crate::cluster::ClusterError;
-use crate::cluster::init::now_s;
 use crate::cluster::membership_file::MembershipFile;
 use crate::config::Settings;
 use crate::shared::Shared;
+use crate::unix_time::now_s;
 use palisade_api::{Problem, ProblemKind};
 use palisade_consensus::raft::{ClusterMember, VoterId};
 use palisade_model::{Cluster, FEATURE_LEVEL};

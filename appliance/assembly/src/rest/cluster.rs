@@ -1,10 +1,10 @@
 //! The cluster over REST: it begins, nodes join it, and tokens let them in.
 
 use super::{Rest, known, name};
-use crate::cluster::init::now_s;
 use crate::cluster::join::{self, Applicant};
 use crate::cluster::{init, status};
-use crate::views::member;
+use crate::unix_time::now_s;
+use crate::views::{node_role, node_summary};
 use palisade_api as api;
 use palisade_api::{ClusterJoined, ClusterStatus, JoinTokenMade, JoinTokenSummary, NodeSummary};
 use palisade_api::{Problem, ProblemKind, Removal, RemovalOptions};
@@ -85,7 +85,7 @@ impl Rest {
         let tokens = cluster.tokens.iter();
         let summary = |(id, token): (&Name, &palisade_model::JoinToken)| JoinTokenSummary {
             id: id.to_string(),
-            role: role(token.admits),
+            role: node_role(token.admits),
             expires_unix_s: token.expires_at_s,
             used_by: token.used_by.map(|user| match cluster.node_by_id(user) {
                 Some((name, _)) => name.to_string(),
@@ -172,13 +172,7 @@ impl Rest {
         }))?;
         let cluster = self.shared.cluster();
         let found = cluster.nodes.get(&name).ok_or_else(super::gone_again)?;
-        Ok(NodeSummary {
-            id: found.uuid.to_string(),
-            name: name.to_string(),
-            answers: name == self.shared.name,
-            addresses: Vec::new(),
-            member: member(found),
-        })
+        Ok(node_summary(&name, found, name == self.shared.name))
     }
 
     pub(super) fn remove_node(
@@ -213,7 +207,7 @@ impl Rest {
     }
 
     /// The node of this name or id.
-    fn node_called(&self, node: &str) -> Result<Name, Problem> {
+    pub(super) fn node_called(&self, node: &str) -> Result<Name, Problem> {
         let cluster = self.shared.cluster();
         if node == api::routes::SELF {
             return Ok(self.shared.name.clone());
@@ -249,13 +243,6 @@ fn addresses_in(field: &'static str, given: &[String]) -> Result<Vec<SocketAddr>
 
 fn domain(given: Option<&str>) -> Result<Option<Name>, Problem> {
     given.map(|text| name("failure_domain", text)).transpose()
-}
-
-fn role(role: NodeRole) -> api::NodeRole {
-    match role {
-        NodeRole::Voter => api::NodeRole::Voter,
-        NodeRole::Learner => api::NodeRole::Learner,
-    }
 }
 
 fn wanted(role: api::NodeRole) -> NodeRole {

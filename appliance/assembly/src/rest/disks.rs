@@ -19,15 +19,13 @@ impl Rest {
     /// to do is refused, since only that node can.
     pub(super) fn own_node(&self, asked: Option<&str>) -> Result<Name, Problem> {
         let own = &self.shared.name;
-        let Some(asked) = asked.filter(|asked| *asked != api::routes::SELF) else {
+        let Some(asked) = asked else {
             return Ok(own.clone());
         };
-        let cluster = self.shared.cluster();
-        let mut nodes = cluster.nodes.iter();
-        match nodes.find(|(name, node)| name.as_str() == asked || node.uuid.to_string() == asked) {
-            None => Err(Problem::not_found("node", asked).about("node")),
-            Some((name, _)) if name == own => Ok(own.clone()),
-            Some((name, _)) => Err(Problem::elsewhere(name.as_str(), own.as_str(), &[]).about("node")),
+        let name = self.node_called(asked).map_err(|problem| problem.about("node"))?;
+        match name == *own {
+            true => Ok(name),
+            false => Err(Problem::elsewhere(name.as_str(), own.as_str(), &[]).about("node")),
         }
     }
 

@@ -35,6 +35,25 @@ impl View<'_> {
     }
 }
 
+/// A node in a list. `answers`: it is the one that is asked.
+pub fn node_summary(name: &Name, node: &Node, answers: bool) -> api::NodeSummary {
+    api::NodeSummary {
+        id: node.uuid.to_string(),
+        name: name.to_string(),
+        answers,
+        addresses: Vec::new(),
+        member: member(node),
+    }
+}
+
+/// Whether it votes.
+pub fn node_role(role: NodeRole) -> api::NodeRole {
+    match role {
+        NodeRole::Voter => api::NodeRole::Voter,
+        NodeRole::Learner => api::NodeRole::Learner,
+    }
+}
+
 /// What a node is in the cluster.
 pub fn member(node: &Node) -> api::Member {
     api::Member {
@@ -43,10 +62,7 @@ pub fn member(node: &Node) -> api::Member {
             Membership::Active => api::Membership::Active,
             Membership::Joining => api::Membership::Joining,
         },
-        role: match node.role {
-            NodeRole::Voter => api::NodeRole::Voter,
-            NodeRole::Learner => api::NodeRole::Learner,
-        },
+        role: node_role(node.role),
         incarnation: node.incarnation.0,
         feature_level: node.feature_level.0,
         peer_addresses: node.addresses.iter().map(ToString::to_string).collect(),
