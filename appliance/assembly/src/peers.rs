@@ -16,7 +16,7 @@ use crate::shared::Shared;
 use dialer::Dialer;
 use palisade_block::mailbox::{AttachmentSettings, Pace, ReactorCommand};
 use palisade_block::stats::AttachmentStats;
-use palisade_block::{DeviceKind, DeviceLimits, Lease, Nanos};
+use palisade_block::{DeviceKind, DeviceLimits, Lease};
 use palisade_forward::{
     Exchange, NodeDevice, PAYLOAD_BUFFER_BYTES, PeerOrder, PeerReport, RemoteDisk, SESSIONS_MAX, ServedQueue,
     SessionEnd, SessionPlace,
@@ -36,16 +36,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How sessions are made. As many requests of 128 KiB may be on their way as fill a link of 100 Gbit/s for half a millisecond.
 const SETTINGS: SessionSettings = SessionSettings {
-    links: 4,
     streams: 4,
     window: 16,
     messages: 64,
-    ahead_bytes: 256 << 10,
-    probe_after: Nanos::from_millis(50),
-    lost_after: Nanos::from_millis(200),
-    again_after: Nanos::from_millis(20),
-    down_after: Nanos::from_millis(400),
-    answer_within: None,
+    ..SessionSettings::DEFAULT
 };
 
 /// Requests of another node that one session may have here. A stream's numbers may run ahead by twice its window, and what is

@@ -1,10 +1,9 @@
 //! What a node shows to others, and by what it knows them.
 
-use crate::authority::{AuthorityError, fingerprint};
+use crate::authority::AuthorityError;
 use crate::certificate::{NodeCertificate, authority_of};
 use crate::identity::PeerIdentity;
 use crate::node_key::NodeKey;
-use palisade_words::Sha256Sum;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,10 +73,5 @@ impl Credentials {
     /// The certificate of the authority (DER).
     pub fn authority(&self) -> &CertificateDer<'static> {
         &self.authority
-    }
-
-    /// By what machines that join know the authority.
-    pub fn authority_fingerprint(&self) -> Sha256Sum {
-        fingerprint(&self.authority)
     }
 }

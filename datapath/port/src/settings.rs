@@ -47,20 +47,25 @@ pub struct SessionSettings {
     pub answer_within: Option<Nanos>,
 }
 
+impl SessionSettings {
+    /// What suits two machines of one network; its times are those of every session.
+    pub const DEFAULT: SessionSettings = SessionSettings {
+        links: 4,
+        streams: 16,
+        window: 32,
+        messages: 1024,
+        ahead_bytes: 256 << 10,
+        probe_after: Nanos::from_millis(50),
+        lost_after: Nanos::from_millis(200),
+        again_after: Nanos::from_millis(20),
+        down_after: Nanos::from_millis(400),
+        answer_within: None,
+    };
+}
+
 impl Default for SessionSettings {
     fn default() -> SessionSettings {
-        SessionSettings {
-            links: 4,
-            streams: 16,
-            window: 32,
-            messages: 1024,
-            ahead_bytes: 256 << 10,
-            probe_after: Nanos::from_millis(50),
-            lost_after: Nanos::from_millis(200),
-            again_after: Nanos::from_millis(20),
-            down_after: Nanos::from_millis(400),
-            answer_within: None,
-        }
+        SessionSettings::DEFAULT
     }
 }
 
