@@ -212,6 +212,15 @@ impl Conduct {
         cancellable: true,
         lie: None,
     };
+
+    /// As before it fell ill: as fast as it was, and healthy.
+    #[must_use]
+    pub fn healed(self) -> Conduct {
+        Conduct {
+            latency_ns: self.latency_ns,
+            ..Conduct::HEALTHY
+        }
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub mod disk;
 pub mod door;
 pub mod finding;
 pub mod forward;
+mod frames;
 pub mod guest;
 pub mod history;
 pub mod hostile;

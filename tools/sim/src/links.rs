@@ -16,9 +16,10 @@ mod finale;
 mod network;
 
 use crate::finding::{Findings, Invariant};
+use crate::frames::Frame;
 use crate::rng::{Rng, RunHash};
 use end::{End, Event, Line};
-use network::{Connection, Frame};
+use network::Connection;
 use palisade_block::Nanos;
 use palisade_port::{Completes, CutCause, LinkState, SendError, SessionPhase, SessionSettings};
 use palisade_wire::{FrameHeader, FrameKind, Hello, REFUSAL_BYTES, payload_checksum};

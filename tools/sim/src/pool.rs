@@ -125,7 +125,7 @@ impl Pool for SimPool {
         uncounted(|| {
             if self.inside(buffer, bytes) {
                 let own = self.memory.lease();
-                self.copy((lease, &after(from, skip)), (own, &[buffer]), bytes);
+                self.copy((lease, &after(from, skip as usize)), (own, &[buffer]), bytes);
             }
         });
         true
@@ -135,7 +135,7 @@ impl Pool for SimPool {
         uncounted(|| {
             if self.inside(buffer, bytes) {
                 let own = self.memory.lease();
-                self.copy((own, &[buffer]), (lease, &after(to, skip)), bytes);
+                self.copy((own, &[buffer]), (lease, &after(to, skip as usize)), bytes);
             }
         });
         true
@@ -154,8 +154,7 @@ impl Pool for SimPool {
 }
 
 /// The segments from `skip` bytes on.
-fn after(segments: &[Segment], skip: u64) -> Vec<Segment> {
-    let mut skip = skip as usize;
+pub(crate) fn after(segments: &[Segment], mut skip: usize) -> Vec<Segment> {
     let mut rest = Vec::new();
     for segment in segments {
         let cut = skip.min(segment.bytes());

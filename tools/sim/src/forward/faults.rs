@@ -2,7 +2,7 @@
 
 use super::World;
 use super::node::{asking, serving};
-use crate::disk::Conduct;
+use crate::frames::turn_bit;
 use palisade_block::{Fault, Nanos};
 use palisade_forward::PeerOrder;
 
@@ -51,7 +51,7 @@ impl World {
             3 => wire.to[rng.index(2)].is_black_hole = true,
             // Its receiver is slow.
             4 => wire.nanos_per_byte = rng.between(10, 60),
-            _ => wire.turn_bit(rng.index(2), rng),
+            _ => turn_bit(&mut wire.to[rng.index(2)].frames, rng),
         }
     }
 
@@ -87,11 +87,7 @@ impl World {
             3..7 => disk.conduct.late_permille = rng.between(50, 400),
             7 => disk.conduct.busy_permille = 200,
             _ => {
-                let latency_ns = disk.conduct.latency_ns;
-                disk.conduct = Conduct {
-                    latency_ns,
-                    ..Conduct::HEALTHY
-                };
+                disk.conduct = disk.conduct.healed();
                 disk.gone = false;
                 array.resume_hung();
             }
@@ -116,11 +112,7 @@ impl World {
             node.starts_at = Nanos(0);
             let mut array = node.array.borrow_mut();
             for disk in &mut array.disks {
-                let latency_ns = disk.conduct.latency_ns;
-                disk.conduct = Conduct {
-                    latency_ns,
-                    ..Conduct::HEALTHY
-                };
+                disk.conduct = disk.conduct.healed();
                 disk.gone = false;
             }
             array.resume_hung();

@@ -3,6 +3,7 @@
 use super::network::{Network, SimConnection};
 use crate::array::Array;
 use crate::finding::{Findings, Invariant};
+use crate::pool::after;
 use crate::rng::Rng;
 use palisade_block::{DeviceLimits, Devices, Fault, Io, Lease, Nanos, Segment, Started};
 use palisade_forward::{FrameBody, FrameLinks, LinkEnd, LinkEvent, LinkPlace, OutFrame};
@@ -301,17 +302,6 @@ impl Hands {
 
 fn is_greeting(kind: FrameKind) -> bool {
     matches!(kind, FrameKind::Hello | FrameKind::Welcome | FrameKind::Refused)
-}
-
-/// The segments from `skip` bytes on.
-fn after(segments: &[Segment], mut skip: usize) -> Vec<Segment> {
-    let mut rest = Vec::new();
-    for segment in segments {
-        let cut = skip.min(segment.bytes());
-        skip -= cut;
-        rest.extend(segment.part(cut, segment.bytes() - cut));
-    }
-    rest
 }
 
 // What happens here stands in for the kernel's work: it may allocate.

@@ -1,18 +1,10 @@
 //! Connections between nodes, byte by byte: each is as slow as it is, breaks in the middle of frames, and swallows what is sent.
 
+use crate::frames::{Frame, cut_short};
 use crate::rng::Rng;
 use palisade_block::Nanos;
 use palisade_wire::FRAME_HEADER_BYTES;
 use std::collections::VecDeque;
-
-/// A frame on its way.
-#[derive(Debug)]
-pub(super) struct Frame {
-    pub(super) header: [u8; FRAME_HEADER_BYTES],
-    pub(super) payload: Vec<u8>,
-    /// When its first byte arrives, and its last.
-    pub(super) arrives: (Nanos, Nanos),
-}
 
 /// One direction.
 #[derive(Debug, Default)]
@@ -105,23 +97,8 @@ impl Wire {
         for end in 0..2 {
             let hears = !rng.one_in(4);
             self.breaks[end] = hears.then(|| now.after(Nanos::from_micros(rng.below(2000))));
-            // What is on its way may still arrive, or not; the first of it in part.
-            let kept = rng.index(self.to[end].frames.len() + 1);
-            self.to[end].frames.truncate(kept);
+            cut_short(&mut self.to[end].frames, rng);
             self.to[end].is_black_hole = true;
-        }
-    }
-
-    /// One bit of what is on its way to an end is turned.
-    pub(super) fn turn_bit(&mut self, to: usize, rng: &mut Rng) {
-        let count = self.to[to].frames.len();
-        let at = rng.index(count);
-        if let Some(frame) = self.to[to].frames.get_mut(at) {
-            let bit = rng.below(8 * (FRAME_HEADER_BYTES + frame.payload.len()) as u64) as usize;
-            match (bit / 8).checked_sub(FRAME_HEADER_BYTES) {
-                Some(byte) => frame.payload[byte] ^= 1 << (bit % 8),
-                None => frame.header[bit / 8] ^= 1 << (bit % 8),
-            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! One end: the session, and in the place of sockets and memory what a run can look into.
 
 use super::client::{Clients, POISON, Work, data, named};
-use super::network::{Connection, Frame};
+use super::network::Connection;
 use crate::finding::{Findings, Invariant};
+use crate::frames::Frame;
 use crate::rng::Rng;
 use palisade_block::Nanos;
 use palisade_port::{

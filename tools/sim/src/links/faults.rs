@@ -1,6 +1,7 @@
 //! What goes wrong: connections that break or swallow, bits that turn, ends that stand still or start anew.
 
 use super::World;
+use crate::frames::turn_bit;
 use palisade_block::Nanos;
 use palisade_port::Completion;
 use palisade_words::LinkIndex;
@@ -40,7 +41,7 @@ impl World {
                     way.frames.clear();
                 }
             }
-            (4..=6, Some(at)) => self.connections[at].turn_bit(rng.index(2), rng),
+            (4..=6, Some(at)) => turn_bit(&mut self.connections[at].to[rng.index(2)].frames, rng),
             // All links at once, of which nobody hears.
             (7, _) => {
                 for way in self

@@ -1,25 +1,10 @@
 //! Connections between two ends: each carries frames in order, both ways, at its own pace, until something happens to it.
 
+use crate::frames::{Frame, cut_short};
 use crate::rng::Rng;
 use palisade_block::Nanos;
-use palisade_wire::FRAME_HEADER_BYTES;
 use palisade_words::LinkIndex;
 use std::collections::VecDeque;
-
-/// A frame that is to go out, or is on its way.
-#[derive(Clone, Debug)]
-pub(super) struct Frame {
-    pub(super) header: [u8; FRAME_HEADER_BYTES],
-    pub(super) payload: Vec<u8>,
-    /// When its first byte arrives, and its last.
-    pub(super) arrives: (Nanos, Nanos),
-}
-
-impl Frame {
-    pub(super) fn bytes(&self) -> u64 {
-        (FRAME_HEADER_BYTES + self.payload.len()) as u64
-    }
-}
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
@@ -95,24 +80,8 @@ impl Connection {
         for end in 0..2 {
             let hears = !rng.one_in(4);
             self.breaks[end] = hears.then(|| now.after(Nanos::from_micros(rng.below(3000))));
-            // What is on its way may still arrive, or not.
-            let kept = rng.index(self.to[end].frames.len() + 1);
-            self.to[end].frames.truncate(kept);
+            cut_short(&mut self.to[end].frames, rng);
             self.to[end].is_black_hole = true;
-        }
-    }
-
-    /// One bit of a frame that is on its way to an end is turned.
-    pub(super) fn turn_bit(&mut self, to: usize, rng: &mut Rng) {
-        let count = self.to[to].frames.len();
-        let at = rng.index(count);
-        if let Some(frame) = self.to[to].frames.get_mut(at) {
-            let bit = rng.below(8 * frame.bytes()) as usize;
-            let byte = bit / 8;
-            match byte.checked_sub(FRAME_HEADER_BYTES) {
-                Some(byte) => frame.payload[byte] ^= 1 << (bit % 8),
-                None => frame.header[byte] ^= 1 << (bit % 8),
-            }
         }
     }
 }
