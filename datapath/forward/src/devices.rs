@@ -3,9 +3,10 @@
 use crate::arena::PAYLOAD_BUFFER_BYTES;
 use crate::links::{FrameLinks, LinkEvent};
 use crate::node_session::{Around, NodeSession, SessionStanding};
-use crate::order::{NodeDevice, PeerOrder, PeerReport, RemoteDisk, SESSIONS_MAX, SessionPlace};
+use crate::order::{NodeDevice, PeerOrder, PeerReport, RemoteDisk, SESSIONS_MAX, SessionEnd, SessionPlace};
 use crate::serving::ServedVolume;
 use palisade_block::{DeviceLimits, Devices, Fault, Io, Lease, Nanos, Started};
+use palisade_port::{Ends, SessionSettings};
 use palisade_words::limits::DEVICES_MAX;
 use palisade_words::{DeviceIndex, Epoch, Lba, MemoryId, PinnedId, Sectors, SlotIndex};
 use std::collections::VecDeque;
@@ -84,15 +85,18 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
         Some(session.standing())
     }
 
-    fn session(&mut self, place: SessionPlace) -> Option<(&mut NodeSession, Around<'_, D>)> {
-        let session = self.sessions.get_mut(usize::from(place.0))?.as_mut()?;
-        let around = Around {
-            hands: &mut self.inner,
-            now: self.now,
-            ended: &mut self.ended,
-            reports: &mut self.reports,
-        };
-        Some((session, around))
+    /// Does something with a session, if there is one in that place.
+    fn with(&mut self, place: SessionPlace, what: impl FnOnce(&mut NodeSession, &mut Around<'_, D>)) {
+        let room = self.sessions.get_mut(usize::from(place.0));
+        if let Some(session) = room.and_then(Option::as_mut) {
+            let mut around = Around {
+                hands: &mut self.inner,
+                now: self.now,
+                ended: &mut self.ended,
+                reports: &mut self.reports,
+            };
+            what(session, &mut around);
+        }
     }
 
     /// Does something with each session.
@@ -108,16 +112,7 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
         }
     }
 
-    fn begin(&mut self, order: PeerOrder<D::Connection>) {
-        let PeerOrder::Begin {
-            session: place,
-            ends,
-            settings,
-            end,
-        } = order
-        else {
-            return;
-        };
+    fn begin(&mut self, place: SessionPlace, ends: Ends, settings: SessionSettings, end: SessionEnd) {
         assert!(
             place.0 < SESSIONS_MAX,
             "there is no place {} for a session",
@@ -180,9 +175,7 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
     fn take_in(&mut self) {
         while let Some(event) = self.inner.next_event() {
             let (place, user) = SessionPlace::of(place_of(&event));
-            if let Some((session, mut around)) = self.session(place) {
-                session.happened(user, event, &mut around);
-            }
+            self.with(place, |session, around| session.happened(user, event, around));
         }
         self.each(|session, around| session.turn(around));
     }
@@ -274,29 +267,32 @@ impl<D: Devices + FrameLinks> Devices for PeerDevices<D> {
 
     fn order(&mut self, order: Self::Order) {
         match order {
-            PeerOrder::Begin { .. } => self.begin(order),
+            PeerOrder::Begin {
+                session,
+                ends,
+                settings,
+                end,
+            } => self.begin(session, ends, settings, end),
             PeerOrder::Connected {
                 session,
                 link,
                 connection,
             } => {
-                if let Some((session, mut around)) = self.session(session) {
-                    session.connected(link, Some(connection), &mut around);
-                }
+                self.with(session, |session, around| {
+                    session.connected(link, Some(connection), around)
+                });
             }
             PeerOrder::DialFailed { session, link } => {
-                if let Some((session, mut around)) = self.session(session) {
-                    session.connected(link, None, &mut around);
-                }
+                self.with(session, |session, around| session.connected(link, None, around));
             }
             PeerOrder::Accepted {
                 session,
                 hello,
                 connection,
             } => {
-                if let Some((session, mut around)) = self.session(session) {
-                    session.accepted(&hello, connection, &mut around);
-                }
+                self.with(session, |session, around| {
+                    session.accepted(&hello, connection, around)
+                });
             }
             PeerOrder::Serve {
                 session,
@@ -312,14 +308,12 @@ impl<D: Devices + FrameLinks> Devices for PeerDevices<D> {
                     epoch,
                     may_change,
                 };
-                if let Some((session, mut around)) = self.session(session) {
-                    session.serve(key, volume, &mut around);
-                }
+                self.with(session, |session, around| session.serve(key, volume, around));
             }
             PeerOrder::StopServing { session, key, volume } => {
-                if let Some((session, mut around)) = self.session(session) {
-                    session.stop_serving(key, volume, &mut around);
-                }
+                self.with(session, |session, around| {
+                    session.stop_serving(key, volume, around)
+                });
             }
             PeerOrder::Epoch(epoch) => {
                 self.epoch = self.epoch.max(epoch);
@@ -331,19 +325,13 @@ impl<D: Devices + FrameLinks> Devices for PeerDevices<D> {
                 self.each(|session, around| session.earlier_runs_landed(around));
             }
             PeerOrder::GiveBack { session } => {
-                if let Some((session, mut around)) = self.session(session) {
-                    session.give_back(&mut around);
-                }
+                self.with(session, |session, around| session.give_back(around));
             }
             PeerOrder::NothingLands { session } => {
-                if let Some((session, mut around)) = self.session(session) {
-                    session.nothing_lands(&mut around);
-                }
+                self.with(session, |session, around| session.nothing_lands(around));
             }
             PeerOrder::End { session } => {
-                if let Some((session, mut around)) = self.session(session) {
-                    session.end(&mut around);
-                }
+                self.with(session, |session, around| session.end(around));
             }
         }
         self.settle();

@@ -277,17 +277,10 @@ impl NodeSession {
 
     /// Somebody has proved that nothing that was asked is carried out any more.
     pub(crate) fn nothing_lands<D: Devices + FrameLinks>(&mut self, around: &mut Around<'_, D>) {
-        match &mut self.client {
-            Client::Asking(operations) => operations.nothing_lands(around.ended),
-            Client::Serving(serving) => {
-                let (arena, answers) = (&mut self.arena, &mut self.answers);
-                serving.nothing_lands(&mut Means {
-                    arena,
-                    answers,
-                    now: around.now,
-                });
-            }
+        if let Client::Asking(operations) = &mut self.client {
+            operations.nothing_lands(around.ended);
         }
+        self.serves(around.now, Serving::nothing_lands);
         self.is_stirred = true;
         self.carry_out(around);
     }
