@@ -92,7 +92,9 @@ pub fn open(settings: &Settings) -> Result<Option<(Arc<Site>, Agreed, Membership
         return Ok(None);
     };
     let site = Site::open(settings, &file)?;
-    join::put_single_away(settings, &file)?;
+    // At the first start as one of several: what this node had agreed on alone, which was nothing, is put away, and it begins with
+    // files that have promised nothing.
+    ClusterMember::replace_single(&settings.state_dir, VoterId(file.node))?;
     let member = site.start_member(settings, &file)?;
     Ok(Some((site, Agreed::member(member), file)))
 }

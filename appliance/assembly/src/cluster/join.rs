@@ -1,12 +1,11 @@
 //! Nodes join: what a node of the cluster answers to one that asks, and what one does that is let in.
 
-use crate::cluster::ClusterError;
 use crate::cluster::membership_file::MembershipFile;
+use crate::cluster::way::reach;
 use crate::config::Settings;
 use crate::shared::Shared;
 use crate::unix_time::now_s;
 use palisade_api::{Problem, ProblemKind};
-use palisade_consensus::raft::{ClusterMember, VoterId};
 use palisade_model::{Cluster, FEATURE_LEVEL};
 use palisade_trust::join::codec::{JoinFrame, REQUEST_FRAME_BYTES_MAX};
 use palisade_trust::join::conversation::{ask, read_frame, write_frame};
@@ -21,7 +20,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 /// How long a question may take to come, and its answer to be taken.
 const FRAME_WAIT: Duration = Duration::from_secs(5);
@@ -180,11 +178,7 @@ pub(crate) fn run(
 }
 
 async fn asked(peer: SocketAddr, token: &TokenText, question: &JoinFrame) -> io::Result<JoinFrame> {
-    let connecting = TcpStream::connect(peer);
-    let stream = tokio::time::timeout(CONNECT_WAIT, connecting)
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    stream.set_nodelay(true)?;
+    let stream = reach(peer, CONNECT_WAIT).await?;
     let connector = Connector::of_joiner(Arc::default());
     let secured = connector
         .connect_to_join(stream, token.authority(), FRAME_WAIT)
@@ -219,14 +213,4 @@ fn keep(
     file.write(&settings.state_dir)
         .map_err(|error| error.to_string())?;
     Ok(file)
-}
-
-/// At the first start as one of several: what this node had agreed on alone, which was nothing, is put away, and it begins with
-/// files that have promised nothing.
-///
-/// # Errors
-/// They cannot be made.
-pub(super) fn put_single_away(settings: &Settings, file: &MembershipFile) -> Result<(), ClusterError> {
-    ClusterMember::replace_single(&settings.state_dir, VoterId(file.node))?;
-    Ok(())
 }

@@ -97,20 +97,13 @@ impl Way {
     async fn connect_for_raft(&self, voter: VoterId) -> io::Result<Box<dyn VoterStream>> {
         let mut last = io::Error::other(format!("no address of node {voter} is known"));
         for address in self.addresses(voter.0) {
-            let connecting = tokio::net::TcpStream::connect(address);
-            let connected = tokio::time::timeout(CONNECT_WAIT, connecting).await;
-            let stream = match connected {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => {
+            let stream = match reach(address, CONNECT_WAIT).await {
+                Ok(stream) => stream,
+                Err(error) => {
                     last = error;
                     continue;
                 }
-                Err(_) => {
-                    last = io::ErrorKind::TimedOut.into();
-                    continue;
-                }
             };
-            stream.set_nodelay(true)?;
             let secured = self
                 .connector
                 .connect(stream, voter.0, Purpose::Raft, HANDSHAKE_WAIT)
@@ -150,6 +143,15 @@ impl Way {
             }
         }
     }
+}
+
+/// A connection to an address, made within a time.
+pub(super) async fn reach(address: SocketAddr, within: Duration) -> io::Result<tokio::net::TcpStream> {
+    let connecting = tokio::net::TcpStream::connect(address);
+    let connected = tokio::time::timeout(within, connecting).await;
+    let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Makes connections to other voters.
