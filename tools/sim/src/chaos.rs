@@ -301,7 +301,9 @@ impl World {
         if let (Some(ill), Some(pause)) = (self.ill.get_mut(disk), self.pauses.get_mut(disk)) {
             let lasted = ill.take().map_or(Nanos(0), |since| self.now.since(since));
             // What the disk had all that time comes back now; then each reactor pauses, and gives turns to those who wait.
-            *pause = self.now.after(lasted.min(RANGE_PAUSE_MAX)).after(RANGE_GRACE);
+            // A disk that was made ill twice is healed twice: the second time ends no pause of the first.
+            let until = self.now.after(lasted.min(RANGE_PAUSE_MAX)).after(RANGE_GRACE);
+            *pause = until.max(*pause);
         }
         self.disturbed = self.now;
     }
