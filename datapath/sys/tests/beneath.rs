@@ -16,7 +16,7 @@ use rig::MIB;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -386,4 +386,52 @@ fn a_loop_device_tells_the_file_that_it_stands_on() {
         let backing = block.backing.unwrap();
         assert_eq!((backing.file, backing.offset), (file, offset));
     }
+}
+
+/// Somebody who sets a device up has it for himself meanwhile, and is refused where another has claimed it: what is not the
+/// medium that was meant is left alone, whoever has it.
+#[test]
+fn a_device_that_was_not_meant_is_looked_at_without_a_claim() {
+    let directory = rig::directory();
+    let Some(device) = Loop::over(&image(&directory, "image"), &[]) else {
+        return;
+    };
+    let claimed = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_EXCL)
+        .open(&device.0)
+        .unwrap();
+    let spec = DeviceSpec {
+        medium: DeviceMedium::Block {
+            path: device.0.clone(),
+        },
+        block_bytes: 512,
+        read_only: false,
+    };
+    let refused = |_: &Identity| Err("it is another".to_owned());
+    let opened = Opened::open_checked(&spec, Duration::ZERO, &refused);
+    assert!(
+        matches!(opened, Err(OpenError::OtherMedium { .. })),
+        "{opened:?}"
+    );
+    assert!(matches!(open(&device.0), Err(OpenError::InUse { .. })));
+    drop(claimed);
+    open(&device.0).unwrap();
+}
+
+#[test]
+fn a_device_without_a_medium_is_looked_at_without_a_claim() {
+    let directory = rig::directory();
+    let path = directory.path().join("nothing");
+    fs::File::create_new(&path).unwrap();
+    let Some(device) = Loop::over(&path, &[]) else {
+        return;
+    };
+    let _claimed = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_EXCL)
+        .open(&device.0)
+        .unwrap();
+    let opened = open(&device.0);
+    assert!(matches!(opened, Err(OpenError::Empty { .. })), "{opened:?}");
 }

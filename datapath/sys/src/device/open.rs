@@ -248,6 +248,7 @@ fn open_block(
 ) -> Result<Outside, OpenError> {
     let place = find(path, DeviceKind::Block, false)?;
     let until = Instant::now() + wait;
+    look(&place, path, accept)?;
     let (file, buffered) = claim(&place, path, spec.read_only, libc::O_DIRECT, until)?;
     let identity = accepted(&file, path, accept)?;
     let left = || until.saturating_duration_since(Instant::now());
@@ -303,6 +304,19 @@ fn not_inspected(path: &Path, source: io::Error) -> OpenError {
     OpenError::Inspect {
         path: path.into(),
         source,
+    }
+}
+
+/// Looks at a block device without a claim to it: where another one or no medium is, somebody may be about to set it up (a
+/// loop device, a partition table), and would find it busy.
+fn look(place: &Place, path: &Path, accept: Accept<'_>) -> Result<(), OpenError> {
+    let (file, _) = place.open(true, 0).map_err(|source| not_opened(path, source))?;
+    accepted(&file, path, accept)?;
+    match geometry::bytes(&file).map_err(|source| not_inspected(path, source))? {
+        0 => Err(OpenError::Empty {
+            path: Some(path.into()),
+        }),
+        _ => Ok(()),
     }
 }
 
