@@ -12,10 +12,11 @@ use palisade_model::limits::SECTORS_MAX;
 use palisade_model::{
     Account, AddDisk, AddNode, AddPath, AdmitNode, ChangeAttachment, ChangeDisk, ChangeNode, ChangeVolume,
     Clear, Cluster, Command, CreateAttachment, CreateToken, CreateVolume, DeleteAttachment, DeleteVolume,
-    GrowDisk, GrowVolume, InitCluster, Limits, Medium, MediumRecord, NodeRole, NodeStarted, Outcome, RaiseFeatureLevel,
-    RecordCleared, ReleaseDisk, RemoveDisk, RemoveNode, RemovePath, RevokeToken, Usage, check,
+    EvictNodes, GrowDisk, GrowVolume, InitCluster, Limits, Medium, MediumRecord, NodeRole, NodeStarted,
+    Outcome, RaiseFeatureLevel, ReadmitNode, RecordCleared, ReleaseDisk, RemoveDisk, RemoveNode, RemovePath,
+    RevokeToken, Usage, check,
 };
-use palisade_words::{FeatureLevel, Generation, Incarnation, Name, Sha256Sum, Uuid};
+use palisade_words::{Epoch, FeatureLevel, Generation, Incarnation, Name, Sha256Sum, Uuid};
 use std::net::SocketAddr;
 
 fuzz_target!(|data: &[u8]| {
@@ -70,7 +71,7 @@ fn step(cluster: &Cluster, command: &Command) -> Cluster {
 }
 
 fn command(input: &mut Bytes<'_>) -> Command {
-    match input.u8() % 26 {
+    match input.u8() % 28 {
         0 => Command::InitCluster(InitCluster {
             id: uuid(input),
             node: name(input),
@@ -186,6 +187,15 @@ fn command(input: &mut Bytes<'_>) -> Command {
                 addresses: addresses(input),
                 failure_domain: maybe(input, name),
             },
+        }),
+        26 => Command::EvictNodes(EvictNodes {
+            epoch: Epoch(u64::from(input.u8())),
+            nodes: [uuid(input), uuid(input)].into(),
+        }),
+        27 => Command::ReadmitNode(ReadmitNode {
+            epoch: Epoch(u64::from(input.u8())),
+            node: uuid(input),
+            incarnation: Incarnation(u64::from(input.u8())),
         }),
         20 => Command::RaiseFeatureLevel(RaiseFeatureLevel {
             to: FeatureLevel(u64::from(input.u8())),

@@ -12,7 +12,9 @@ use palisade_port::{
     BufferIndex, Completes, Completion, Ends, Landed, Landing, MessageAnswer, Payload, PortEffect,
     PortMessage, PortSession, SessionPhase, SessionSettings,
 };
-use palisade_wire::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, HELLO_BYTES, Hello, LinkRefusal, StartNumber};
+use palisade_wire::{
+    FRAME_HEADER_BYTES, FrameHeader, FrameKind, HELLO_BYTES, Hello, LinkRefusal, StartNumber,
+};
 use palisade_words::{Epoch, FeatureLevel, Incarnation, LinkIndex, ReactorIndex, StreamIndex, Uuid};
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;

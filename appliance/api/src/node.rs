@@ -54,6 +54,8 @@ pub enum Membership {
     Active,
     /// It has been let in, and has not started as one yet.
     Joining,
+    /// The others did not hear it and have given it up. It is taken back when they hear it.
+    Evicted,
 }
 
 /// Whether a node has a vote.

@@ -2,8 +2,8 @@
 //!
 //! Storey 1. A node that cannot prove that it is a member completes no write on a disk that another node reaches (invariant 5),
 //! and those who have given it up know when that is so. This crate holds the machines of that proof, the [`LeaseHolder`], the
-//! [`LeaseVoter`] and, for who waits, [`EndedLeases`]; the [`Sensor`], that finds who is to be given up; and the times by which all of
-//! them go ([`LeaseTimes`]).
+//! [`LeaseVoter`] and, for who waits, [`EndedLeases`]; the [`Sensor`], that finds who is to be given up; [`Returns`], that says
+//! when one is taken back; and the times by which all of them go ([`LeaseTimes`]).
 //!
 //! It must never know Raft, sockets or disks: it is told what a voter has put into its log, what time it is and what has
 //! come, and says what is to be asked and answered. Who is a member is decided elsewhere, by agreement.
@@ -64,6 +64,7 @@ pub mod clock_watch;
 pub mod ended;
 pub mod holder;
 pub mod log_change;
+pub mod returns;
 pub mod sensor;
 pub mod times;
 pub mod voter;
@@ -73,6 +74,7 @@ pub use clock_watch::{ClockRate, ClockReading, ClockWatch};
 pub use ended::EndedLeases;
 pub use holder::{LeaseHolder, LeaseQuestion};
 pub use log_change::{AgreedMembership, LogPosition, MembershipChange};
+pub use returns::Returns;
 pub use sensor::{Evict, HeartbeatRefusal, Limp, PeerState, SensedMembers, Sensor, SensorIdentity};
 pub use times::{LeaseTimes, LeaseTimesError};
 pub use voter::{LeaseAnswer, LeaseRefusal, LeaseVoter, LeaseWord, NotedEntry};

@@ -341,6 +341,21 @@ impl Sensor {
         peer.is_heard(&self.times, now).then(|| peer.unbroken_since())
     }
 
+    /// When a node was last heard; `None` when it never was.
+    pub fn last_heard(&self, node: Uuid) -> Option<Nanos> {
+        self.peers.get(&node)?.last_heard()
+    }
+
+    /// The latest run of a node that was heard.
+    pub fn run_of(&self, node: Uuid) -> Option<Incarnation> {
+        self.peers.get(&node).map(|peer| peer.incarnation)
+    }
+
+    /// Whether this node has been there for long enough to say whom it does not hear.
+    pub fn is_settled(&self, now: Nanos) -> bool {
+        now >= self.settles
+    }
+
     /// Whether the others stay together without this node: it has a row of nobody that hears it.
     pub fn is_left_out(&self, now: Nanos) -> bool {
         let Some(me) = self.place(self.me.node) else {

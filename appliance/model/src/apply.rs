@@ -5,6 +5,7 @@ mod attachment;
 mod clearing;
 mod disk;
 mod import;
+mod membership;
 mod node;
 mod path;
 mod relocate;
@@ -52,6 +53,8 @@ impl Cluster {
             Command::RaiseFeatureLevel(raise) => next.raise_feature_level(raise),
             Command::ChangeNode(change) => next.change_node(change),
             Command::RemoveNode(remove) => next.remove_node(remove),
+            Command::EvictNodes(evict) => next.evict_nodes(evict),
+            Command::ReadmitNode(readmit) => next.readmit_node(readmit),
             Command::AddDisk(add) => next.add_disk(add),
             Command::RemoveDisk(remove) => next.remove_disk(remove),
             Command::ReleaseDisk(release) => next.release_disk(release),

@@ -260,8 +260,8 @@ fn uuids(cluster: &Cluster) -> Result<(), BrokenRule> {
 fn nodes_fit(cluster: &Cluster) -> Result<(), BrokenRule> {
     let mut addresses = BTreeSet::new();
     for (name, node) in &cluster.nodes {
-        let has_begun = node.is_active() || node.incarnation == Incarnation(0);
-        let may_vote = node.is_active() || node.role == NodeRole::Learner;
+        let has_begun = node.has_joined() || node.incarnation == Incarnation(0);
+        let may_vote = node.has_joined() || node.role == NodeRole::Learner;
         let reached = addresses_are_good(&node.addresses);
         let apart = node.addresses.iter().all(|address| addresses.insert(*address));
         if !(has_begun && may_vote && reached && apart) {
@@ -272,7 +272,8 @@ fn nodes_fit(cluster: &Cluster) -> Result<(), BrokenRule> {
     if let Some((name, _)) = members.find(|(_, node)| node.feature_level < cluster.feature_level) {
         return Err(BrokenRule::FeatureLevel { node: name.clone() });
     }
-    let votes = cluster.nodes.values().any(Node::votes);
+    let mut members = cluster.nodes.values().filter(|node| node.is_active());
+    let votes = members.any(Node::votes);
     votes.then_some(()).ok_or(BrokenRule::Voters)
 }
 
@@ -299,14 +300,14 @@ fn tokens_fit(cluster: &Cluster) -> Result<(), BrokenRule> {
 
 fn disk_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), BrokenRule> {
     let kind = Kind::Disk;
-    if !cluster.nodes.get(&disk.node).is_some_and(Node::is_active) {
+    if !cluster.nodes.get(&disk.node).is_some_and(Node::has_joined) {
         return Err(BrokenRule::Reference {
             kind,
             name: name.clone(),
         });
     }
     for (node, path) in &disk.other_paths {
-        let is_member = cluster.nodes.get(node).is_some_and(Node::is_active);
+        let is_member = cluster.nodes.get(node).is_some_and(Node::has_joined);
         let is_other = node != disk.custodian() && disk.medium.path().is_some();
         let of_present = Generation(0) < path.since && path.since <= cluster.generation;
         if !(is_member && is_other && of_present && path_is_good(&path.path)) {

@@ -10,12 +10,13 @@
 //! | 3 | a disk has a path for each node that reaches it |
 //! | 4 | tokens let nodes in, and a node has a key |
 //! | 5 | a volume is offered on nodes that do not reach its disks, and ask the one that does |
+//! | 6 | members that are not heard are given up, and taken back when they are |
 
 use crate::command::Command;
 use palisade_words::FeatureLevel;
 
 /// What this program can.
-pub const FEATURE_LEVEL: FeatureLevel = FORWARDING;
+pub const FEATURE_LEVEL: FeatureLevel = EVICTION;
 
 /// From here on attachments have a permanent id.
 pub(crate) const ATTACHMENT_IDS: FeatureLevel = FeatureLevel(2);
@@ -29,6 +30,9 @@ pub(crate) const TOKENS: FeatureLevel = FeatureLevel(4);
 /// From here on volumes are offered on nodes that do not reach their disks.
 pub(crate) const FORWARDING: FeatureLevel = FeatureLevel(5);
 
+/// From here on members are given up that the others do not hear.
+pub(crate) const EVICTION: FeatureLevel = FeatureLevel(6);
+
 impl Command {
     /// The level that must be switched on for it: a member below would not know what it says.
     pub fn needs(&self) -> FeatureLevel {
@@ -36,6 +40,7 @@ impl Command {
             Command::AddNode(_) | Command::ChangeNode(_) | Command::RemoveNode(_) => FeatureLevel(1),
             Command::AddPath(_) | Command::RemovePath(_) => PATHS,
             Command::CreateToken(_) | Command::RevokeToken(_) | Command::AdmitNode(_) => TOKENS,
+            Command::EvictNodes(_) | Command::ReadmitNode(_) => EVICTION,
             // These two lead there from where nobody has said anything.
             Command::NodeStarted(_) | Command::RaiseFeatureLevel(_) => FeatureLevel(0),
             Command::InitCluster(_)

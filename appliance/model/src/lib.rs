@@ -49,9 +49,9 @@ pub use cluster::Cluster;
 pub use command::{
     AddDisk, AddNode, AddPath, AdmitNode, AdoptDisk, ChangeAttachment, ChangeDisk, ChangeNode, ChangeVolume,
     ClearHeld, Command, ConfirmSuperblock, CreateAttachment, CreateVolume, DeleteAttachment, DeleteFragment,
-    DeleteVolume, FoundMedium, GrowDisk, GrowVolume, IdentifyDisk, ImportDisks, ImportedDisk, ImportedExtent,
-    InitCluster, NodeStarted, OnMedium, Outcome, RaiseFeatureLevel, RecordCleared, ReleaseDisk,
-    RelocateDisks, Relocation, RemoveDisk, RemoveNode, RemovePath,
+    DeleteVolume, EvictNodes, FoundMedium, GrowDisk, GrowVolume, IdentifyDisk, ImportDisks, ImportedDisk,
+    ImportedExtent, InitCluster, NodeStarted, OnMedium, Outcome, RaiseFeatureLevel, ReadmitNode,
+    RecordCleared, ReleaseDisk, RelocateDisks, Relocation, RemoveDisk, RemoveNode, RemovePath,
 };
 pub use disk::{Disk, DiskPath, FirstSuperblock, Held, Medium, Usage};
 pub use feature::FEATURE_LEVEL;

@@ -51,6 +51,9 @@ pub enum Membership {
     Active,
     /// It has been let in, and has not started as one yet: nothing counts on it, and nothing is given to it.
     Joining,
+    /// It was one and the others have given it up, as they do not hear it: nothing counts on it until it is taken back. It keeps
+    /// its vote, so that it can be told so.
+    Evicted,
 }
 
 /// Whether a node has a vote.
@@ -87,9 +90,14 @@ impl Node {
         self.membership == Membership::Active
     }
 
-    /// Whether it is a member with a vote.
+    /// Whether it has started as a member once, whatever became of it.
+    pub fn has_joined(&self) -> bool {
+        self.membership != Membership::Joining
+    }
+
+    /// Whether it has a vote.
     pub fn votes(&self) -> bool {
-        self.is_active() && self.role == NodeRole::Voter
+        self.has_joined() && self.role == NodeRole::Voter
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::argument::{Field, Rule};
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
-use palisade_words::{FeatureLevel, Generation, Incarnation, Name, Uuid};
+use palisade_words::{Epoch, FeatureLevel, Generation, Incarnation, Name, Uuid};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
@@ -135,6 +135,32 @@ pub enum Refusal {
     NodeJoining {
         /// The node.
         node: Name,
+    },
+    /// The others do not hear the node, and have given it up.
+    #[error("node {node} was evicted, as the others did not hear it, and has not been taken back yet")]
+    NodeEvicted {
+        /// The node.
+        node: Name,
+    },
+    /// What was judged of one membership says nothing of another.
+    #[error(
+        "that was judged of the members as they were at epoch {judged}, and they are those of epoch {now}"
+    )]
+    OtherMembership {
+        /// Of which it was judged.
+        judged: Epoch,
+        /// Which there is.
+        now: Epoch,
+    },
+    /// Another run of the node was heard than the one that the cluster knows.
+    #[error("node {node} is known to be in incarnation {known}, and {told} was heard")]
+    OtherIncarnation {
+        /// The node.
+        node: Name,
+        /// The latest that is known.
+        known: Incarnation,
+        /// The one that was heard.
+        told: Incarnation,
     },
     /// Something lies on the node.
     #[error("{kind} {holder} is on node {node}")]
@@ -412,6 +438,9 @@ impl Refusal {
             Refusal::FeatureLevelTooLow { .. } => "feature_level_too_low",
             Refusal::FeatureOff { .. } => "feature_off",
             Refusal::NodeJoining { .. } => "node_joining",
+            Refusal::NodeEvicted { .. } => "node_evicted",
+            Refusal::OtherMembership { .. } => "other_membership",
+            Refusal::OtherIncarnation { .. } => "other_incarnation",
             Refusal::NodeInUse { .. } => "node_in_use",
             Refusal::LastVoter { .. } => "last_voter",
             Refusal::AddressTaken { .. } => "address_taken",

@@ -54,9 +54,9 @@ proptest! {
                 let after = next.nodes.get(name).filter(|after| after.uuid == node.uuid);
                 let Some(after) = after else { continue };
                 // Whoever has heard of a run never takes an earlier one for it.
-                let is_told = after.feature_level != node.feature_level || after.membership != node.membership;
+                let is_told = after.feature_level != node.feature_level || after.has_joined() != node.has_joined();
                 prop_assert!(after.incarnation > node.incarnation || (after.incarnation == node.incarnation && !is_told));
-                prop_assert!(after.is_active() || !node.is_active());
+                prop_assert!(after.has_joined() || !node.has_joined());
                 prop_assert_eq!(next.epoch > before.epoch, members(&next) != members(&before));
             }
             // What a token has let in, nobody else comes in by, and no node gets another key.

@@ -164,6 +164,136 @@ fn a_node_is_let_in_once_and_by_its_own_id() {
     assert_eq!(outcome(&full, &Command::AddNode(add_node("l", 4))), "too_many");
 }
 
+fn evict(cluster: &Cluster, nodes: &[u128]) -> Command {
+    Command::EvictNodes(EvictNodes {
+        epoch: cluster.epoch,
+        nodes: nodes.iter().copied().map(Uuid).collect(),
+    })
+}
+
+fn readmit(cluster: &Cluster, node: u128, incarnation: u64) -> Command {
+    Command::ReadmitNode(ReadmitNode {
+        epoch: cluster.epoch,
+        node: Uuid(node),
+        incarnation: Incarnation(incarnation),
+    })
+}
+
+/// Of several that propose the same the first is right, and what was judged of other members counts for nothing.
+#[test]
+fn a_node_that_is_not_heard_is_given_up_once_and_taken_back() {
+    let before = lab_of_two_nodes();
+    let of_m = AddDisk {
+        node: name("m"),
+        ..disk("o", 105)
+    };
+    let before = then(&before, Command::AddDisk(of_m.clone()));
+    let command = evict(&before, &[3]);
+    let gone = then(&before, command.clone());
+    let node = &gone.nodes[&name("m")];
+    assert_eq!(
+        (node.membership, node.revision, gone.epoch),
+        (Membership::Evicted, gone.generation, before.epoch.next())
+    );
+    assert!(!node.is_active() && node.has_joined());
+    assert_eq!(gone.disks, before.disks, "what it has stays its own");
+    let judged = before.epoch;
+    let passed = Refusal::OtherMembership {
+        judged,
+        now: gone.epoch,
+    };
+    assert_eq!(refusal(&gone, command), passed);
+    let evicted = Refusal::NodeEvicted { node: name("m") };
+    assert_eq!(refusal(&gone, evict(&gone, &[3])), evicted);
+    // Nothing is given to it.
+    let another = AddDisk {
+        name: name("q"),
+        uuid: Uuid(777),
+        ..of_m
+    };
+    assert_eq!(refusal(&gone, Command::AddDisk(another)), evicted);
+    // A new run of it says so, and is a member when it is heard.
+    let run = node.incarnation.0 + 1;
+    let started = then(&gone, Command::NodeStarted(started(3, run)));
+    assert_eq!(
+        (started.nodes[&name("m")].membership, started.epoch),
+        (Membership::Evicted, gone.epoch)
+    );
+    let other = Refusal::OtherIncarnation {
+        node: name("m"),
+        known: Incarnation(run),
+        told: Incarnation(run - 1),
+    };
+    assert_eq!(refusal(&started, readmit(&started, 3, run - 1)), other);
+    assert_eq!(outcome(&started, &readmit(&before, 3, run)), "other_membership");
+    let back = then(&started, readmit(&started, 3, run));
+    assert!(back.nodes[&name("m")].is_active());
+    assert_eq!(back.epoch, started.epoch.next());
+    assert_eq!(outcome(&back, &readmit(&back, 3, run)), "unchanged");
+    assert_eq!(outcome(&back, &evict(&back, &[])), "unchanged");
+    assert_eq!(
+        refusal(&back, evict(&back, &[3, 9])),
+        Refusal::NotAMember { id: Uuid(9) }
+    );
+    assert_eq!(
+        refusal(&back, readmit(&back, 9, 1)),
+        Refusal::NotAMember { id: Uuid(9) }
+    );
+}
+
+/// One with an older program than what was switched on without it would not know what it is told.
+#[test]
+fn a_node_is_not_taken_back_that_knows_too_little() {
+    let gone = lab_of_two_nodes();
+    let mut gone = then(&gone, evict(&gone, &[3]));
+    let run = gone.nodes[&name("m")].incarnation.0;
+    gone.nodes.get_mut(&name("m")).unwrap().feature_level = FeatureLevel(0);
+    let too_low = Refusal::FeatureLevelTooLow {
+        node: name("m"),
+        level: FeatureLevel(0),
+        needed: gone.feature_level,
+    };
+    assert_eq!(refusal(&gone, readmit(&gone, 3, run)), too_low);
+}
+
+#[test]
+fn who_joins_is_neither_given_up_nor_taken_back() {
+    let joining = then(&switched_on(&lab()), Command::AddNode(add_node("m", 3)));
+    let is_joining = Refusal::NodeJoining { node: name("m") };
+    assert_eq!(refusal(&joining, evict(&joining, &[3])), is_joining);
+    assert_eq!(refusal(&joining, readmit(&joining, 3, 0)), is_joining);
+}
+
+/// An evicted node keeps its vote, and nobody counts on it.
+#[test]
+fn a_member_with_a_vote_stays() {
+    let two = lab_of_two_nodes();
+    let votes = |text: &str, role| {
+        Command::ChangeNode(ChangeNode {
+            role: Some(role),
+            ..change(text)
+        })
+    };
+    assert_eq!(
+        refusal(&two, evict(&two, &[2])),
+        Refusal::LastVoter { node: name("n") }
+    );
+    let both = then(&two, votes("m", NodeRole::Voter));
+    assert_eq!(
+        refusal(&both, evict(&both, &[2, 3])),
+        Refusal::LastVoter { node: name("n") }
+    );
+    let gone = then(&both, evict(&both, &[3]));
+    assert!(gone.nodes[&name("m")].votes());
+    assert_eq!(
+        refusal(&gone, votes("n", NodeRole::Learner)),
+        Refusal::LastVoter { node: name("n") }
+    );
+    let without = then(&gone, votes("m", NodeRole::Learner));
+    assert_eq!(without.epoch, gone.epoch, "the members are the same");
+    assert_eq!(outcome(&without, &votes("m", NodeRole::Voter)), "role");
+}
+
 #[test]
 fn somebody_always_votes() {
     let two = lab_of_two_nodes();

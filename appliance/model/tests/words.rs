@@ -152,6 +152,24 @@ fn a_refusal_has_the_code_and_the_field_that_clients_know() {
             None,
         ),
         (Refusal::NodeJoining { node: n.clone() }, "node_joining", None),
+        (Refusal::NodeEvicted { node: n.clone() }, "node_evicted", None),
+        (
+            Refusal::OtherMembership {
+                judged: Epoch(1),
+                now: Epoch(2),
+            },
+            "other_membership",
+            None,
+        ),
+        (
+            Refusal::OtherIncarnation {
+                node: n.clone(),
+                known: Incarnation(2),
+                told: Incarnation(1),
+            },
+            "other_incarnation",
+            None,
+        ),
         (
             Refusal::NodeInUse {
                 node: n.clone(),

@@ -100,6 +100,23 @@ pub fn sharpen_timers() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
 }
 
+/// Has the calling thread run before all that have no such claim, as soon as it has something to do (SCHED_RR, lowest of its
+/// priorities; sched(7)). For threads that do little, and on whose word others rely. What it starts has no such claim.
+///
+/// # Errors
+/// EPERM: this process may not, without CAP_SYS_NICE or RLIMIT_RTPRIO; nothing has changed.
+pub fn run_first() -> io::Result<()> {
+    // SAFETY: a sched_param is integers, for which zero is a value.
+    let mut how: libc::sched_param = unsafe { mem::zeroed() };
+    how.sched_priority = 1;
+    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: 0 names the calling thread; the parameters are ours.
+    match unsafe { libc::sched_setscheduler(0, policy, &how) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Lets others have the calling thread's processor, if any wait for it.
 #[inline]
 pub fn yield_processor() {
@@ -124,6 +141,26 @@ pub(crate) fn cpu_set(cpus: &[usize]) -> io::Result<libc::cpu_set_t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where it may not, it is told so and goes on as before.
+    #[test]
+    fn a_thread_runs_first_and_what_it_starts_does_not() {
+        // SAFETY: 0 names the calling thread.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        std::thread::spawn(move || match run_first() {
+            Ok(()) => {
+                assert_eq!(policy(), libc::SCHED_RR | libc::SCHED_RESET_ON_FORK);
+                let started = std::thread::spawn(policy).join().unwrap();
+                assert_eq!(started, libc::SCHED_OTHER);
+            }
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+                assert_eq!(policy(), libc::SCHED_OTHER);
+            }
+        })
+        .join()
+        .unwrap();
+    }
 
     #[test]
     fn a_pinned_thread_is_allowed_one_processor_and_has_its_name() {

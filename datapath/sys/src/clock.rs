@@ -118,6 +118,11 @@ pub fn thread_time() -> Nanos {
     Nanos(ns_of(libc::CLOCK_THREAD_CPUTIME_ID))
 }
 
+/// How long the machine runs, suspended or not (CLOCK_BOOTTIME): by this go the proofs between nodes that one has stopped.
+pub fn boot_time() -> Nanos {
+    Nanos(ns_of(libc::CLOCK_BOOTTIME))
+}
+
 fn kernel_ns() -> u64 {
     ns_of(libc::CLOCK_MONOTONIC)
 }
@@ -151,6 +156,17 @@ mod tests {
         std::thread::sleep(Duration::from_millis(50));
         let (ours, kernel) = (clock.now().0, kernel_ns());
         assert!(ours.abs_diff(kernel) < 1_000_000, "{ours} against {kernel}");
+    }
+
+    #[test]
+    fn the_time_since_the_boot_goes_on() {
+        let before = boot_time();
+        std::thread::sleep(Duration::from_millis(5));
+        let after = boot_time();
+        assert!(after.since(before) >= Nanos::from_millis(5));
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        assert!((boot_time().0 as f64 / 1e9 - seconds).abs() < 5.0, "{uptime}");
     }
 
     #[test]

@@ -410,10 +410,7 @@ fn a_device_that_was_not_meant_is_looked_at_without_a_claim() {
     };
     let refused = |_: &Identity| Err("it is another".to_owned());
     let opened = Opened::open_checked(&spec, Duration::ZERO, &refused);
-    assert!(
-        matches!(opened, Err(OpenError::OtherMedium { .. })),
-        "{opened:?}"
-    );
+    assert!(matches!(opened, Err(OpenError::OtherMedium { .. })), "{opened:?}");
     assert!(matches!(open(&device.0), Err(OpenError::InUse { .. })));
     drop(claimed);
     open(&device.0).unwrap();

@@ -104,6 +104,10 @@ fn always(refusal: &Refusal) -> &'static str {
         Refusal::TooMany { .. } => "remove one that is not needed",
         Refusal::UuidTaken { .. } => "leave it out and a new one is drawn",
         Refusal::NotAMember { .. } | Refusal::NodeJoining { .. } => "let the node start as a member first",
+        Refusal::NodeEvicted { .. } => {
+            "see in `palisade cluster status` whether it is heard: it is taken back by itself when it is"
+        }
+        Refusal::OtherMembership { .. } | Refusal::OtherIncarnation { .. } => "judge it anew",
         Refusal::IncarnationNotLater { .. } => {
             "two machines may have the identity of one node: stop one, and give it a state directory of its own"
         }

@@ -61,6 +61,7 @@ pub fn member(node: &Node) -> api::Member {
         membership: match node.membership {
             Membership::Active => api::Membership::Active,
             Membership::Joining => api::Membership::Joining,
+            Membership::Evicted => api::Membership::Evicted,
         },
         role: node_role(node.role),
         incarnation: node.incarnation.0,

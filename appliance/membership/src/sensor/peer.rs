@@ -128,7 +128,7 @@ impl SensedPeer {
         true
     }
 
-    fn last_heard(&self) -> Option<Nanos> {
+    pub fn last_heard(&self) -> Option<Nanos> {
         self.links.values().map(|link| link.heard).max()
     }
 

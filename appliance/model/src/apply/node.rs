@@ -50,7 +50,7 @@ impl Cluster {
         let (name, node) = found.ok_or(Refusal::NotAMember { id: started.node })?;
         let is_told = node.incarnation == started.incarnation
             && node.feature_level == started.feature_level
-            && node.is_active();
+            && node.has_joined();
         if is_told && started.incarnation > Incarnation(0) {
             return Ok(Outcome::Unchanged {
                 revision: node.revision,
@@ -70,12 +70,13 @@ impl Cluster {
                 told: started.incarnation,
             });
         }
-        let becomes_member = !node.is_active();
+        // One that was given up says so as well, and stays given up until it is heard.
+        let becomes_member = node.membership == Membership::Joining;
         node.incarnation = started.incarnation;
         node.feature_level = started.feature_level;
-        node.membership = Membership::Active;
         node.revision = revision;
         if becomes_member {
+            node.membership = Membership::Active;
             self.epoch = self.epoch.next();
         }
         Ok(Outcome::Changed { revision })
@@ -125,7 +126,8 @@ impl Cluster {
             let rule = Rule::MemberVotes;
             require(now.is_active(), Kind::Node, name, Field::Role, rule)?;
         }
-        let changes_votes = next.role != now.role;
+        // What an evicted node was to have changes nothing about who is a member.
+        let changes_votes = next.role != now.role && now.is_active();
         self.nodes.insert(name.clone(), Node { revision, ..next });
         self.somebody_votes(name)?;
         if changes_votes {
@@ -159,23 +161,6 @@ impl Cluster {
             self.epoch = self.epoch.next();
         }
         Ok(Outcome::Removed { revision })
-    }
-
-    /// Refuses to give anything to a node that is not a member.
-    pub(super) fn is_member(&self, name: &Name) -> Result<(), Refusal> {
-        let node = self.nodes.get(name).ok_or_else(|| not_found(Kind::Node, name))?;
-        match node.is_active() {
-            true => Ok(()),
-            false => Err(Refusal::NodeJoining { node: name.clone() }),
-        }
-    }
-
-    /// A cluster without a voter could never agree on anything again.
-    fn somebody_votes(&self, but: &Name) -> Result<(), Refusal> {
-        match self.nodes.values().any(Node::votes) {
-            true => Ok(()),
-            false => Err(Refusal::LastVoter { node: but.clone() }),
-        }
     }
 
     pub(super) fn addresses_are_free(&self, name: &Name, wanted: &[SocketAddr]) -> Result<(), Refusal> {

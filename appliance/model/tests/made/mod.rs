@@ -2,7 +2,7 @@
 
 use palisade_model::*;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
-use palisade_words::{FeatureLevel, Generation, Incarnation, Name, Sha256Sum, Uuid};
+use palisade_words::{Epoch, FeatureLevel, Generation, Incarnation, Name, Sha256Sum, Uuid};
 use proptest::prelude::*;
 use std::net::SocketAddr;
 
@@ -309,7 +309,7 @@ fn removal() -> impl Strategy<Value = Command> {
 fn of_node() -> impl Strategy<Value = Command> {
     let ports = proptest::option::of(proptest::collection::vec(0u16..4, 0..3));
     let of = (0u8..3, 2u128..5, 0u64..6, 0u64..3);
-    (0u8..8, of, ports, any::<bool>(), expected()).prop_map(
+    (0u8..10, of, ports, any::<bool>(), expected()).prop_map(
         |(kind, (node, uuid, incarnation, level), ports, votes, expected)| {
             let address = |port| SocketAddr::from(([10, 0, 0, 1], port));
             let addresses: Option<Vec<_>> = ports.map(|ports| ports.into_iter().map(address).collect());
@@ -341,6 +341,15 @@ fn of_node() -> impl Strategy<Value = Command> {
                     disk: name("d", node),
                     uuid: Uuid(uuid + 1),
                     node: name("n", 1),
+                }),
+                8 => Command::EvictNodes(EvictNodes {
+                    epoch: Epoch(incarnation),
+                    nodes: [Uuid(uuid), Uuid(uuid + u128::from(votes))].into(),
+                }),
+                9 => Command::ReadmitNode(ReadmitNode {
+                    epoch: Epoch(incarnation),
+                    node: Uuid(uuid),
+                    incarnation: Incarnation(level),
                 }),
                 2 => Command::RemoveNode(RemoveNode {
                     name: name("n", node),

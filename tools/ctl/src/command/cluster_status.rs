@@ -76,6 +76,7 @@ fn row(cluster: &ClusterStatus, member: &ClusterMember) -> [String; 7] {
         match member.membership {
             Membership::Active => role,
             Membership::Joining => format!("joining as {role}"),
+            Membership::Evicted => format!("evicted {role}"),
         },
         match (member.leads, member.votes) {
             (true, _) => "leads",

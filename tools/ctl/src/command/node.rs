@@ -99,6 +99,7 @@ fn membership(member: &Member) -> String {
     match member.membership {
         Membership::Active => role,
         Membership::Joining => format!("joining as {role}"),
+        Membership::Evicted => format!("evicted {role}"),
     }
 }
 

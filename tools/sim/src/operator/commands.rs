@@ -4,12 +4,13 @@ use super::name;
 use crate::rng::Rng;
 use palisade_model::{
     AddDisk, AddNode, AddPath, ChangeNode, ChangeVolume, Cluster, Command, CreateAttachment, CreateVolume,
-    DeleteAttachment, DeleteVolume, FEATURE_LEVEL, GrowVolume, InitCluster, Limits, Medium, MediumRecord,
-    NodeRole, NodeStarted, RaiseFeatureLevel, RecordCleared, RemoveDisk, RemoveNode, RemovePath, Usage,
+    DeleteAttachment, DeleteVolume, EvictNodes, FEATURE_LEVEL, GrowVolume, InitCluster, Limits, Medium,
+    MediumRecord, NodeRole, NodeStarted, RaiseFeatureLevel, ReadmitNode, RecordCleared, RemoveDisk,
+    RemoveNode, RemovePath, Usage,
 };
 use palisade_wire::Geometry;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
-use palisade_words::{Incarnation, Uuid};
+use palisade_words::{Epoch, Incarnation, Uuid};
 use std::net::SocketAddr;
 
 /// Size of each disk, in sectors: room for a few volumes.
@@ -37,7 +38,9 @@ pub(super) fn id_of(node: u64) -> Uuid {
 pub(super) fn draw_of_node(rng: &mut Rng, cluster: &Cluster) -> Result<Command, String> {
     let other = name("node", 1)?;
     let addresses = vec![SocketAddr::from(([192, 0, 2, 1], rng.between(1, 3) as u16))];
-    Ok(match rng.below(11) {
+    Ok(match rng.below(13) {
+        11 => draw_eviction(rng, cluster, 1),
+        12 => draw_return(rng, cluster, 1),
         7..=10 => return draw_of_path(rng, cluster),
         6 => Command::RaiseFeatureLevel(RaiseFeatureLevel { to: FEATURE_LEVEL }),
         0 => Command::AddNode(AddNode {
@@ -63,6 +66,31 @@ pub(super) fn draw_of_node(rng: &mut Rng, cluster: &Cluster) -> Result<Command, 
             feature_level: FEATURE_LEVEL,
         }),
     })
+}
+
+/// Draws that a node is given up, at times as was judged of other members.
+pub(super) fn draw_eviction(rng: &mut Rng, cluster: &Cluster, node: u64) -> Command {
+    Command::EvictNodes(EvictNodes {
+        epoch: judged(rng, cluster),
+        nodes: [id_of(node)].into(),
+    })
+}
+
+/// Draws that a node is taken back.
+pub(super) fn draw_return(rng: &mut Rng, cluster: &Cluster, node: u64) -> Command {
+    let known = cluster.node_by_id(id_of(node));
+    Command::ReadmitNode(ReadmitNode {
+        epoch: judged(rng, cluster),
+        node: id_of(node),
+        incarnation: known.map(|(_, node)| node.incarnation).unwrap_or_default(),
+    })
+}
+
+fn judged(rng: &mut Rng, cluster: &Cluster) -> Epoch {
+    match rng.one_in(4) {
+        true => Epoch(cluster.epoch.0 + rng.below(3)),
+        false => cluster.epoch,
+    }
 }
 
 /// Draws what is said of a path to a disk: mostly by the node that can have one, and sometimes by one that is no member, by the

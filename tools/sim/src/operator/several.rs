@@ -8,9 +8,10 @@
 //! - no node writes its superblock over that of a disk that is another's by now;
 //! - what is proposed out of an old view is refused or changes nothing, and what is proposed twice is done once;
 //! - each run of a node is told as a later one than those before;
+//! - a node that was given up goes on with its own disks, and loses nothing of what was given to it;
 //! - once all have heard of everything, each disk says what the cluster says, and no node has anything left to do.
 
-use super::commands::{draw_for, id_of};
+use super::commands::{draw_eviction, draw_for, draw_return, id_of};
 use super::disks::Disks;
 use super::log::{Fate, Log};
 use super::name;
@@ -151,8 +152,16 @@ impl Nodes {
         } else {
             at
         };
-        let command = match rng.below(8) {
+        let command = match rng.below(9) {
             0 => self.let_in(of),
+            // Out of the view of who proposes, which may be behind.
+            8 => {
+                let (seen, number) = (&self.members[at].cluster, self.members[of].number);
+                match rng.one_in(3) {
+                    true => draw_eviction(rng, seen, number),
+                    false => draw_return(rng, seen, number),
+                }
+            }
             1 => Command::ChangeNode(ChangeNode {
                 name: self.members[of].name.clone(),
                 addresses: None,

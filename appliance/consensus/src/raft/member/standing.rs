@@ -49,6 +49,8 @@ pub struct MemberStanding {
     /// Who votes. Two sets while one is replaced by another: a majority of each is needed then, so that a change that is under
     /// way can wait for one that went.
     pub voters: Vec<BTreeSet<VoterId>>,
+    /// The entry of the log that names them: its term and its number; none before there is one.
+    pub voters_since: Option<(u64, u64)>,
     /// All members that Raft knows of, this one included.
     pub members: Vec<VoterStanding>,
     /// Why it has stopped, if it has: the first cause. It has to be started anew.
@@ -130,6 +132,9 @@ impl Inner {
             applied: metrics.last_applied.as_ref().map(|place| place.index()),
             has_majority,
             voters: members.get_joint_config().clone(),
+            voters_since: (*members.log_id())
+                .as_ref()
+                .map(|place| (**place.committed_leader_id(), place.index())),
             members: members.nodes().map(|(id, _)| peer(*id)).collect(),
             stopped,
         }
