@@ -2,7 +2,8 @@
 //! version read.
 
 use crate::metrics::{
-    AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, ReactorSample, ShareSample, VolumeSample,
+    AttachmentSample, DiskSample, LatencySample, MemberSample, MetricsSnapshot, ReactorSample, ShareSample,
+    VolumeSample,
 };
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
@@ -91,6 +92,16 @@ impl MetricsSnapshot {
         volumes(out, &self.volumes);
         attachments(out, &self.attachments);
         totals(out, &self.shares);
+        members(out, &self.members);
+        let heartbeats = self.heartbeats.iter();
+        let heartbeats = heartbeats.map(|(result, count)| (vec![("result", *result)], *count));
+        counter(
+            out,
+            "heartbeats",
+            "Heartbeats: heard, refused (of an earlier run, of a copy of a node, late), nonsense (its connection was closed), held up \
+             (not sent, as earlier ones had not left yet)",
+            heartbeats.collect(),
+        );
         operations(out, &self.attachments)
     }
 }
@@ -163,6 +174,43 @@ fn reactors(out: &mut Page, reactors: &[ReactorSample]) {
         "Turns with work that lasted longer than 100 ms of wall time",
         each(|reactor| reactor.slow_turns),
     )
+}
+
+fn members(out: &mut Page, members: &[MemberSample]) {
+    let each = |value: fn(&MemberSample) -> u64| -> Series<'_> {
+        let labelled = members.iter();
+        labelled
+            .map(|member| (vec![("member", member.member.as_str())], value(member)))
+            .collect()
+    };
+    gauge(
+        out,
+        "member_active",
+        "1 for a node that is a member; 0 while it joins, and after it was given up",
+        each(|member| member.active.into()),
+    );
+    gauge(
+        out,
+        "member_heard",
+        "1 for a node that is heard and hears",
+        each(|member| member.heard.into()),
+    );
+    gauge(
+        out,
+        "member_links",
+        "Links to a node over which there is a connection",
+        each(|member| member.links),
+    );
+    let ages = members.iter().filter_map(|member| {
+        let labels = vec![("member", member.member.as_str())];
+        Some((labels, member.age?.as_secs_f64()))
+    });
+    gauge_of(
+        out,
+        "member_heard_age_seconds",
+        "How long ago a node was heard last",
+        ages.collect(),
+    );
 }
 
 fn volumes(out: &mut Page, volumes: &[VolumeSample]) {

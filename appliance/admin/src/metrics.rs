@@ -29,6 +29,25 @@ pub struct MetricsSnapshot {
     pub disks: Vec<DiskSample>,
     /// Every volume.
     pub volumes: Vec<VolumeSample>,
+    /// Heartbeats since the start, by what became of them; empty on a node that is in no cluster of several.
+    pub heartbeats: Vec<(&'static str, u64)>,
+    /// Every other node of the cluster.
+    pub members: Vec<MemberSample>,
+}
+
+/// Another node of the cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MemberSample {
+    /// Its name.
+    pub member: String,
+    /// Whether it is a member that counts: joining nodes and evicted ones are not.
+    pub active: bool,
+    /// Whether it is heard and hears.
+    pub heard: bool,
+    /// Links to it over which there is a connection.
+    pub links: u64,
+    /// How long ago it was heard last; none when it never was.
+    pub age: Option<Duration>,
 }
 
 /// One reactor.

@@ -6,7 +6,8 @@ mod stub;
 mod wire;
 
 use palisade_admin::metrics::{
-    AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, OperationSample, ReactorSample,
+    AttachmentSample, DiskSample, LatencySample, MemberSample, MetricsSnapshot, OperationSample,
+    ReactorSample,
 };
 use palisade_admin::{AdminConfig, Server};
 use palisade_api::{Finding, FindingKind, Severity};
@@ -15,6 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use stub::Stub;
 use wire::{ask, connect};
 
@@ -325,6 +327,14 @@ fn counted() -> MetricsSnapshot {
             online: true,
             ..DiskSample::default()
         }],
+        heartbeats: vec![("heard", 40), ("refused", 2)],
+        members: vec![MemberSample {
+            member: "n2".to_owned(),
+            active: true,
+            heard: false,
+            links: 2,
+            age: Some(Duration::from_millis(1500)),
+        }],
         ..MetricsSnapshot::default()
     }
 }
@@ -345,6 +355,11 @@ fn metrics_are_text_for_prometheus_with_histograms() {
         "palisade_health 0".to_owned(),
         "palisade_reactor_turns_total{reactor=\"0\"} 7".to_owned(),
         "palisade_disk_online{disk=\"d\\\"1\"} 1".to_owned(),
+        "palisade_heartbeats_total{result=\"refused\"} 2".to_owned(),
+        "palisade_member_active{member=\"n2\"} 1".to_owned(),
+        "palisade_member_heard{member=\"n2\"} 0".to_owned(),
+        "palisade_member_links{member=\"n2\"} 2".to_owned(),
+        "palisade_member_heard_age_seconds{member=\"n2\"} 1.5".to_owned(),
         format!("palisade_requests_total{{{labels},status=\"io_err\"}} 1"),
         format!("palisade_request_bytes_total{{{labels}}} 40960"),
         format!("palisade_request_latency_seconds_sum{{{labels}}} 0.000009"),

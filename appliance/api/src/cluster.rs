@@ -74,6 +74,20 @@ pub enum ClusterPart {
     Learner,
 }
 
+/// How another node seems to be, by its heartbeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberCondition {
+    /// It hears and is heard, on all links.
+    Alive,
+    /// It hears and is heard, and something is wrong all the same.
+    Limping,
+    /// It is heard, and does not show that it hears.
+    OneWay,
+    /// It is not heard.
+    Silent,
+}
+
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterMember {
@@ -92,9 +106,16 @@ pub struct ClusterMember {
     /// Changes that it has not got yet, as the leader knows it. Absent where the node that is asked does not lead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<u64>,
-    /// How long ago the leader heard of it last, in milliseconds. Absent where the node that is asked does not lead.
+    /// How long ago the node that is asked heard it last, in milliseconds; 0 of itself. Absent where it never did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_ms: Option<u64>,
+    /// How it seems to be to the node that is asked. Absent of that node itself, and while it has not been there for long enough to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<MemberCondition>,
+    /// What is wrong with it, to follow its name. Absent of one that is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "is heard, and not at 192.0.2.7:7781")]
+    pub unwell: Option<String>,
     /// Where other nodes reach it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,

@@ -45,7 +45,7 @@ pub use attachment::{
 pub use cluster::{
     ClusterInit, ClusterJoin, ClusterJoined, ClusterMember, ClusterPart, ClusterStatus, JOIN_TOKEN_CHARS_MAX,
     JOIN_TOKEN_PREFIX, JOIN_TOKEN_WITHHELD, JoinTokenCreate, JoinTokenMade, JoinTokenSummary,
-    NODE_ADDRESSES_MAX, NodePatch, TOKEN_VALID_S, TOKEN_VALID_S_MAX, TOKEN_VALID_S_MIN,
+    MemberCondition, NODE_ADDRESSES_MAX, NodePatch, TOKEN_VALID_S, TOKEN_VALID_S_MAX, TOKEN_VALID_S_MIN,
 };
 pub use disk::{
     BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskPlace, DiskRelocate, DiskRelocated,

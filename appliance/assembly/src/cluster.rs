@@ -13,6 +13,7 @@ pub mod door;
 pub mod init;
 pub mod join;
 pub mod membership_file;
+pub(crate) mod sensing;
 pub mod status;
 mod way;
 
@@ -24,13 +25,14 @@ use palisade_consensus::raft::{ClusterMember, MemberError, MemberSettings, Voter
 use palisade_trust::{Acceptor, Connector, Credentials, KeyDirectory, KeyDirectoryError, Purpose};
 use palisade_trust::{RefusalCounters, Roster};
 use palisade_words::Uuid;
+use sensing::Sensing;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::runtime::{Builder, Runtime};
 pub(crate) use way::Way;
 
 /// What the door for nodes takes.
-const SERVED: [Purpose; 3] = [Purpose::Raft, Purpose::Port, Purpose::Join];
+const SERVED: [Purpose; 4] = [Purpose::Raft, Purpose::Port, Purpose::Heartbeat, Purpose::Join];
 
 /// Why a node is no member although it should be.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,7 @@ pub struct Site {
     way: Arc<Way>,
     runtime: Mutex<Option<Runtime>>,
     door: door::Standing,
+    sensing: Arc<Sensing>,
 }
 
 /// What is known of the cluster, if this node is in one of several.
@@ -123,6 +126,7 @@ impl Site {
             )),
             runtime: Mutex::new(Some(runtime)),
             door: door::Standing::default(),
+            sensing: Sensing::new(),
         }))
     }
 
@@ -154,6 +158,11 @@ impl Site {
                 shared.send(crate::message::ControlMessage::Changed);
             }
         });
+        if let Err(error) = self.sensing.start(shared, member, &self.way) {
+            log::error!(
+                "no thread could be started for heartbeats, and the others will not hear this node: {error}"
+            );
+        }
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*runtime {
             self.way.set_threads(runtime.handle().clone());
@@ -163,6 +172,11 @@ impl Site {
                 self.door.clone(),
             ));
         }
+    }
+
+    /// Who is there.
+    pub(crate) fn sensing(&self) -> &Arc<Sensing> {
+        &self.sensing
     }
 
     /// The way to other nodes.
@@ -177,6 +191,7 @@ impl Site {
 
     /// Ends: nobody comes in any more.
     pub fn stop(&self) {
+        self.sensing.stop();
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(runtime) = runtime {
             runtime.shutdown_background();

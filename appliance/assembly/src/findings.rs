@@ -2,6 +2,7 @@
 
 mod coming_up;
 pub mod media;
+pub mod members;
 pub mod sessions;
 
 use crate::samples::oldest_ns;
@@ -13,6 +14,7 @@ use palisade_api::FindingKind;
 use palisade_api::size::human;
 use palisade_model::Kind;
 use palisade_reconcile::{Action, Cause};
+use palisade_sys::clock::boot_time;
 use palisade_sys::{MemoryLimit, PageBacking};
 use palisade_words::{Name, SECTOR_BYTES};
 use std::time::{Duration, Instant};
@@ -27,6 +29,12 @@ impl View<'_> {
         let mut add = |kind: FindingKind, subject: String, message: String| {
             derived.push((kind, api::Finding::new(kind, subject, message)));
         };
+        if let Some(site) = self.shared.site.get() {
+            let (own, sensed) = (&self.shared.name, site.sensing().seen());
+            for (kind, name, said) in members::findings(self.cluster, own, &sensed, boot_time()) {
+                add(kind, format!("member/{name}"), said);
+            }
+        }
         for wait in self.waits() {
             // What waits for something else is a consequence; the cause is listed by itself.
             if matches!(wait.cause, Cause::On { .. }) {

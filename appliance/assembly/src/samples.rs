@@ -3,16 +3,19 @@
 use crate::local_state::OpenDisk;
 use crate::views::View;
 use palisade_admin::metrics::{
-    AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, OperationSample, ReactorSample,
-    ShareSample, VolumeSample,
+    AttachmentSample, DiskSample, LatencySample, MemberSample, MetricsSnapshot, OperationSample,
+    ReactorSample, ShareSample, VolumeSample,
 };
 use palisade_api as api;
 use palisade_block::stats::{AttachmentStats, Count, LATENCY_BUCKETS, Latency};
 use palisade_block::{Fault, Op, Status};
 use palisade_control::Offered;
 use palisade_frontend::SessionReport;
-use palisade_model::{Attachment, Disk, Volume};
+use palisade_membership::PeerState;
+use palisade_model::{Attachment, Disk, Node, Volume};
+use palisade_sys::clock::boot_time;
 use palisade_words::Name;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl View<'_> {
@@ -114,7 +117,41 @@ impl View<'_> {
             shares: self.totals().into_iter().map(share).collect(),
             volumes: self.cluster.volumes.iter().map(volume).collect(),
             disks: self.cluster.disks.iter().map(disk).collect(),
+            heartbeats: self.heartbeats(),
+            members: self.members(),
         }
+    }
+
+    fn heartbeats(&self) -> Vec<(&'static str, u64)> {
+        let Some(site) = self.shared.site.get() else {
+            return Vec::new();
+        };
+        let counters = site.sensing().counters();
+        vec![
+            ("heard", counters.heard.load(Ordering::Relaxed)),
+            ("refused", counters.refused.load(Ordering::Relaxed)),
+            ("nonsense", counters.nonsense.load(Ordering::Relaxed)),
+            ("held_up", counters.held_up.load(Ordering::Relaxed)),
+        ]
+    }
+
+    fn members(&self) -> Vec<MemberSample> {
+        let Some(site) = self.shared.site.get() else {
+            return Vec::new();
+        };
+        let (seen, now) = (site.sensing().seen(), boot_time());
+        let others = self.cluster.nodes.iter();
+        let sample = |(name, node): (&Name, &Node)| {
+            let peer = seen.peers.get(&node.uuid)?;
+            Some(MemberSample {
+                member: name.to_string(),
+                active: node.is_active(),
+                heard: matches!(peer.state, PeerState::Alive | PeerState::Limping(_)),
+                links: peer.connected.len() as u64,
+                age: peer.heard.map(|heard| now.since(heard).duration()),
+            })
+        };
+        others.filter_map(sample).collect()
     }
 }
 

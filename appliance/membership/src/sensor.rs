@@ -178,6 +178,14 @@ impl Sensor {
         }
     }
 
+    /// There are so many links to a node, numbered from 0: those over which nothing comes are lost, if ever anything did or not, and
+    /// others are none.
+    pub fn links_are(&mut self, node: Uuid, count: u8) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.links_are(count);
+        }
+    }
+
     /// Other times hold.
     pub fn times_are(&mut self, times: LeaseTimes, now: Nanos) {
         self.times = times;

@@ -30,8 +30,8 @@ pub(crate) const TOKENS: FeatureLevel = FeatureLevel(4);
 /// From here on volumes are offered on nodes that do not reach their disks.
 pub(crate) const FORWARDING: FeatureLevel = FeatureLevel(5);
 
-/// From here on members are given up that the others do not hear.
-pub(crate) const EVICTION: FeatureLevel = FeatureLevel(6);
+/// From here on members are given up that the others do not hear; programs of before send no heartbeats.
+pub const EVICTION: FeatureLevel = FeatureLevel(6);
 
 impl Command {
     /// The level that must be switched on for it: a member below would not know what it says.

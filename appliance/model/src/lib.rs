@@ -54,7 +54,7 @@ pub use command::{
     RecordCleared, ReleaseDisk, RelocateDisks, Relocation, RemoveDisk, RemoveNode, RemovePath,
 };
 pub use disk::{Disk, DiskPath, FirstSuperblock, Held, Medium, Usage};
-pub use feature::FEATURE_LEVEL;
+pub use feature::{EVICTION, FEATURE_LEVEL};
 pub use fragment::{Fragment, Piece};
 pub use join_token::{CreateToken, JoinToken, RevokeToken};
 pub use lineage::History;

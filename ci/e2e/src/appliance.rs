@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::failure::{Failure, Outcome, demand};
 use crate::lab::Lab;
+use crate::network::HostNetwork;
 use crate::process::{Process, ending, number, wait_until};
 use crate::rest::Rest;
 
@@ -30,6 +31,8 @@ pub struct Appliance {
     config: PathBuf,
     log: PathBuf,
     rest: Rest,
+    /// The network namespace that it runs in, by name; this machine's own when there is none.
+    host: Option<String>,
     process: Process,
 }
 
@@ -55,7 +58,7 @@ impl Appliance {
     /// # Errors
     /// When the daemon does not come up.
     pub fn start_in(lab: &Lab, folder: &str, cores: &[u32], devices: &str) -> Outcome<Self> {
-        Self::start_as(lab, (folder, ""), cores, devices)
+        Self::start_as(lab, (folder, ""), cores, devices, None)
     }
 
     /// The same as a node of this name, in a folder of that name.
@@ -63,10 +66,31 @@ impl Appliance {
     /// # Errors
     /// When the daemon does not come up.
     pub fn start_named(lab: &Lab, name: &str, cores: &[u32]) -> Outcome<Self> {
-        Self::start_as(lab, (name, &format!("node = \"{name}\"\n")), cores, "")
+        Self::start_as(lab, (name, &format!("node = \"{name}\"\n")), cores, "", None)
     }
 
-    fn start_as(lab: &Lab, (folder, first): (&str, &str), cores: &[u32], devices: &str) -> Outcome<Self> {
+    /// The same on a host of a network.
+    ///
+    /// # Errors
+    /// When the daemon does not come up.
+    pub fn start_on(
+        lab: &Lab,
+        network: &HostNetwork,
+        host: usize,
+        name: &str,
+        cores: &[u32],
+    ) -> Outcome<Self> {
+        let first = format!("node = \"{name}\"\n");
+        Self::start_as(lab, (name, &first), cores, "", Some((network, host)))
+    }
+
+    fn start_as(
+        lab: &Lab,
+        (folder, first): (&str, &str),
+        cores: &[u32],
+        devices: &str,
+        on: Option<(&HostNetwork, usize)>,
+    ) -> Outcome<Self> {
         let log = match folder {
             "appliance" => lab.path("palisaded.log"),
             other => lab.path(&format!("{other}.log")),
@@ -86,8 +110,12 @@ impl Appliance {
         );
         fs::write(&config, text).map_err(during)?;
         let program = lab.program("palisaded")?;
-        let rest = Rest::new(port, &folder.join("state"));
-        let process = launch(&program, &config, &log, &rest)?;
+        let mut rest = Rest::new(port, &folder.join("state"));
+        if let Some((network, host)) = on {
+            rest = rest.within(network.namespace(host));
+        }
+        let host = on.map(|(network, host)| network.host(host));
+        let process = launch(&program, host.as_deref(), &config, &log, &rest)?;
         Ok(Self {
             program,
             cli: lab.program("palisade")?,
@@ -95,6 +123,7 @@ impl Appliance {
             config,
             log,
             rest,
+            host,
             process,
         })
     }
@@ -300,7 +329,8 @@ impl Appliance {
     /// # Errors
     /// When it does not come up.
     pub fn start_again(&mut self) -> Outcome {
-        self.process = launch(&self.program, &self.config, &self.log, &self.rest)?;
+        let host = self.host.as_deref();
+        self.process = launch(&self.program, host, &self.config, &self.log, &self.rest)?;
         Ok(())
     }
 
@@ -339,8 +369,16 @@ impl Appliance {
     }
 }
 
-fn launch(program: &Path, config: &Path, log: &Path, rest: &Rest) -> Outcome<Process> {
-    let mut command = Command::new(program);
+fn launch(program: &Path, host: Option<&str>, config: &Path, log: &Path, rest: &Rest) -> Outcome<Process> {
+    let mut command = match host {
+        None => Command::new(program),
+        // It becomes the program: the process is the daemon's.
+        Some(host) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", host]).arg(program);
+            command
+        }
+    };
     command.arg("--config").arg(config);
     let mut process = Process::start("palisaded", &mut command, log)?;
     wait_until("the daemon's REST port", PATIENCE, || {

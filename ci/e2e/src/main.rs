@@ -22,6 +22,7 @@ mod fio;
 mod host;
 mod lab;
 mod loop_device;
+mod network;
 mod peer;
 mod process;
 mod qmp;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, demand};
 
 /// Clock ticks a second in `/proc/PID/stat`; fixed at 100 on x86-64 Linux for user space.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -132,6 +132,21 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Sends a signal to a process, by its name without `SIG`.
+///
+/// # Errors
+/// It is not there.
+pub fn signal(name: &str, process: u32) -> Outcome {
+    let sent = Command::new("kill")
+        .args([format!("-{name}"), process.to_string()])
+        .status()
+        .map_err(|error| Failure::during("kill", error))?;
+    demand(
+        sent.success(),
+        format!("SIG{name} could not be sent to {process}"),
+    )
 }
 
 /// Says how a program ended, for people.

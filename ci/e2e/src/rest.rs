@@ -7,6 +7,7 @@ use serde_json::Value;
 use ureq::Agent;
 
 use crate::failure::{Failure, Outcome};
+use crate::network;
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -18,6 +19,8 @@ pub struct Rest {
     /// Where the daemon keeps the token that its port asks for.
     token_file: PathBuf,
     agent: Agent,
+    /// The network that it is asked from; this machine's own when there is none.
+    namespace: Option<PathBuf>,
 }
 
 impl Rest {
@@ -32,7 +35,15 @@ impl Rest {
             base: format!("http://127.0.0.1:{port}"),
             token_file: state_dir.join("admin.token"),
             agent: config.new_agent(),
+            namespace: None,
         }
+    }
+
+    /// The same, of a daemon in another network.
+    #[must_use]
+    pub fn within(mut self, namespace: PathBuf) -> Self {
+        self.namespace = Some(namespace);
+        self
     }
 
     /// Another client of the same daemon.
@@ -41,6 +52,7 @@ impl Rest {
             base: self.base.clone(),
             token_file: self.token_file.clone(),
             agent: self.agent.clone(),
+            namespace: self.namespace.clone(),
         }
     }
 
@@ -55,16 +67,24 @@ impl Rest {
         format!("Bearer {}", token.trim())
     }
 
+    fn ask(&self, how: impl FnOnce() -> Response + Send) -> Outcome<Response> {
+        match &self.namespace {
+            None => Ok(how()),
+            Some(namespace) => network::within(namespace, how),
+        }
+    }
+
     /// GET.
     ///
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn get(&self, path: &str) -> Outcome<Value> {
-        let response = self
-            .agent
-            .get(format!("{}{path}", self.base))
-            .header("authorization", self.bearer())
-            .call();
+        let response = self.ask(|| {
+            self.agent
+                .get(format!("{}{path}", self.base))
+                .header("authorization", self.bearer())
+                .call()
+        })?;
         answer("GET", path, response)
     }
 
@@ -73,11 +93,12 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn text(&self, path: &str) -> Outcome<String> {
-        let response = self
-            .agent
-            .get(format!("{}{path}", self.base))
-            .header("authorization", self.bearer())
-            .call();
+        let response = self.ask(|| {
+            self.agent
+                .get(format!("{}{path}", self.base))
+                .header("authorization", self.bearer())
+                .call()
+        })?;
         text("GET", path, response)
     }
 
@@ -86,11 +107,12 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn post(&self, path: &str, body: &Value) -> Outcome<Value> {
-        let response = self
-            .agent
-            .post(format!("{}{path}", self.base))
-            .header("authorization", self.bearer())
-            .send_json(body);
+        let response = self.ask(|| {
+            self.agent
+                .post(format!("{}{path}", self.base))
+                .header("authorization", self.bearer())
+                .send_json(body)
+        })?;
         answer("POST", path, response)
     }
 
@@ -99,11 +121,12 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn patch(&self, path: &str, body: &Value) -> Outcome<Value> {
-        let response = self
-            .agent
-            .patch(format!("{}{path}", self.base))
-            .header("authorization", self.bearer())
-            .send_json(body);
+        let response = self.ask(|| {
+            self.agent
+                .patch(format!("{}{path}", self.base))
+                .header("authorization", self.bearer())
+                .send_json(body)
+        })?;
         answer("PATCH", path, response)
     }
 
@@ -112,11 +135,12 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn delete(&self, path: &str) -> Outcome {
-        let response = self
-            .agent
-            .delete(format!("{}{path}", self.base))
-            .header("authorization", self.bearer())
-            .call();
+        let response = self.ask(|| {
+            self.agent
+                .delete(format!("{}{path}", self.base))
+                .header("authorization", self.bearer())
+                .call()
+        })?;
         answer("DELETE", path, response).map(drop)
     }
 }

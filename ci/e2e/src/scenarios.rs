@@ -25,6 +25,7 @@ mod import;
 mod kill_under_load;
 mod limits;
 mod lost_state;
+mod membership;
 mod older_copy;
 mod one_medium;
 mod operator_errors;
@@ -121,6 +122,12 @@ pub static ALL: &[Scenario] = &[
         about: "memory is taken from a running guest and given back: what it reads and writes is what it has there now",
         depth: Depth::Quick,
         run: balloon::run,
+    },
+    Scenario {
+        name: "membership",
+        about: "three nodes with two subnets: links that are cut, nodes that stand still, die and are cut off; who is given up, and taken back",
+        depth: Depth::Quick,
+        run: membership::run,
     },
     Scenario {
         name: "cluster",

@@ -38,6 +38,11 @@ impl StartNumber {
             None => None,
         }
     }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
 }
 
 /// A greeting, by whoever has made the link and, in answer, by whoever has taken it.

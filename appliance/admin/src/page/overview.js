@@ -123,16 +123,15 @@ function showHealth(health) {
   }));
 }
 
-// A node that the leader has not heard of for longer counts as silent.
-const SILENT_MS = 2000;
-
-// Who is heard is known to the leader alone.
+// How a node seems to be to the one that shows this, by its heartbeats.
 function heard(cluster, member) {
   if (member.name === cluster.node) return element('td', 'answers here', 'ok');
-  const knows = cluster.part === 'leader' && member.membership === 'active';
-  if (member.heard_ms === undefined) return element('td', knows ? 'never' : '–', knows ? 'bad' : 'soft');
-  const ago = member.heard_ms < 1000 ? member.heard_ms + ' ms ago' : (member.heard_ms / 1000).toFixed(1) + ' s ago';
-  return element('td', ago, knows && member.heard_ms > SILENT_MS ? 'bad' : 'ok');
+  const look = { alive: 'ok', limping: 'warn', one_way: 'bad', silent: 'bad' }[member.condition] || 'soft';
+  const long = member.heard_ms < 1000 ? member.heard_ms + ' ms' : (member.heard_ms / 1000).toFixed(1) + ' s';
+  const ago = member.heard_ms === undefined ? (member.condition ? 'never' : '–') : long + ' ago';
+  const cell = element('td', member.condition === 'alive' ? 'well' : ago, look);
+  if (member.unwell) cell.append(element('div', member.unwell, 'remedy'));
+  return cell;
 }
 
 function showCluster(cluster) {
@@ -146,9 +145,9 @@ function showCluster(cluster) {
   at('cluster').className = 'health ' + look;
   at('cluster-says').textContent = says;
   fill('nodes', cluster.members.map((member) => {
-    const joins = member.membership === 'joining';
+    const [is, standing] = { joining: ['joining as ', 'warn'], evicted: ['evicted ', 'bad'] }[member.membership] || ['', ''];
     const vote = member.leads ? 'leads' : member.votes ? 'yes' : 'no';
-    return row(member.name, element('td', (joins ? 'joining as ' : '') + words(member.role), joins ? 'warn' : ''),
+    return row(member.name, element('td', is + words(member.role), standing),
       element('td', vote, member.leads ? 'ok' : member.votes ? '' : 'soft'), heard(cluster, member),
       number(member.behind ?? '–'), member.failure_domain || '–', (member.addresses || []).join(', ') || '–');
   }), 'None.');

@@ -32,6 +32,8 @@ pub fn of_two() -> ClusterStatus {
         leads,
         behind: (!leads).then_some(0),
         heard_ms: (!leads).then_some(40),
+        condition: (!leads).then_some(MemberCondition::Limping),
+        unwell: (!leads).then(|| "is slow to answer: 90 ms at best".to_owned()),
         addresses: vec![format!("192.0.2.{}:7781", if leads { 1 } else { 2 })],
         failure_domain: Some("rack-3".to_owned()),
     };

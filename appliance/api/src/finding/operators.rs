@@ -48,6 +48,33 @@ macro_rules! operators_rows {
                  go on after a pause",
         clears: Clears::WhenTold,
     }
+    ClusterMemberSilent {
+        code: "cluster_member_silent", severity: Degraded,
+        means: "A node is not heard by this one, or does not hear it. Where a majority of the voters finds the same, it is given up \
+                within a second.",
+        guest: "What lies behind that node waits.",
+        metric: "palisade_findings",
+        remedy: "see whether the machine of {name} runs and whether the network to it does: `palisade cluster status`, on both sides. It \
+                 ends by itself",
+        clears: Clears::WithItsCause,
+    }
+    ClusterMemberLimps {
+        code: "cluster_member_limps", severity: Degraded,
+        means: "A node is heard, and something is wrong all the same: one of its links is lost, or it is late or slow.",
+        guest: "What lies behind that node may take longer.",
+        metric: "palisade_findings",
+        remedy: "see to the network at the address that is named, or to what keeps the machine of {name} busy. It ends by itself",
+        clears: Clears::WithItsCause,
+    }
+    ClusterMemberEvicted {
+        code: "cluster_member_evicted", severity: Degraded,
+        means: "The other nodes have given a node up, as they did not hear it: nothing is given to it until it is taken back.",
+        guest: "What lies behind that node waits. Its own guests go on with its own disks.",
+        metric: "palisade_findings",
+        remedy: "bring the machine of {name} back, or the network to it: it is taken back by itself when it has been heard for some time. \
+                 A node that is gone for good is taken out with `palisade node remove` when nothing lies on it",
+        clears: Clears::WithItsCause,
+    }
     ApiSocketLost {
         code: "api_socket_lost", severity: Degraded,
         means: "The file of the Unix socket by which operators come in is not in its place: somebody has deleted or replaced it.",

@@ -1,5 +1,5 @@
 //! The door for nodes: one TCP port at each address of this node. What a connection is for is looked at first, since those for data
-//! are encrypted by the kernel and go to a reactor.
+//! are encrypted by the kernel and go to a reactor, and those for heartbeats to the thread that senses who is there.
 
 use crate::cluster::join;
 use crate::cluster::way::{HANDSHAKE_WAIT, Way, relayed};
@@ -128,11 +128,22 @@ async fn accept(listener: TcpListener, shared: Weak<Shared>, way: Arc<Way>, shak
 
 async fn take(stream: TcpStream, shared: Weak<Shared>, way: Arc<Way>) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    if palisade_trust::offered(&stream, HANDSHAKE_WAIT).await? == Some(Purpose::Port) {
-        return match shared.upgrade() {
-            Some(shared) => take_for_data(stream, shared, way.acceptor().clone()).await,
-            None => Ok(()),
-        };
+    let offered = palisade_trust::offered(&stream, HANDSHAKE_WAIT).await?;
+    match (offered, shared.upgrade()) {
+        (Some(Purpose::Port), Some(shared)) => {
+            return take_for_data(stream, shared, way.acceptor().clone()).await;
+        }
+        // A thread of its own takes them, handshake and all, which is not kept waiting by data.
+        (Some(Purpose::Heartbeat), Some(shared)) => {
+            let site = shared.site.get();
+            let stream = stream.into_std()?;
+            if let Some(site) = site {
+                site.sensing().called(stream);
+            }
+            return Ok(());
+        }
+        (Some(Purpose::Port | Purpose::Heartbeat), None) => return Ok(()),
+        _ => {}
     }
     let accepted = way.acceptor().accept(stream, HANDSHAKE_WAIT).await;
     let accepted = accepted.map_err(io::Error::other)?;

@@ -1,9 +1,13 @@
 //! The cluster as this node knows it, for operators.
 
+use crate::cluster::sensing::Sensed;
+use crate::findings::members;
 use crate::shared::Shared;
-use palisade_api::{ClusterMember, ClusterPart, ClusterStatus};
+use palisade_api::{ClusterMember, ClusterPart, ClusterStatus, MemberCondition};
 use palisade_consensus::raft::{MemberRole, MemberStanding, VoterId};
+use palisade_membership::PeerState;
 use palisade_model::{Cluster, Node};
+use palisade_sys::clock::boot_time;
 use palisade_words::Name;
 
 /// What is known now. Nobody is waited for.
@@ -13,6 +17,11 @@ pub(crate) fn status(shared: &Shared) -> ClusterStatus {
     let leader = standing.as_ref().and_then(|standing| standing.leader);
     let name_of = |id: VoterId| cluster.node_by_id(id.0).map(|(name, _)| name.to_string());
     let members = cluster.nodes.iter();
+    let seen = shared
+        .site
+        .get()
+        .map(|site| site.sensing().seen())
+        .unwrap_or_default();
     let waits_at = shared
         .site
         .get()
@@ -40,7 +49,7 @@ pub(crate) fn status(shared: &Shared) -> ClusterStatus {
         feature_level: cluster.feature_level.0,
         waits_at: waits_at.map(|address| address.to_string()),
         members: members
-            .map(|(name, node)| member(&cluster, name, node, standing.as_ref(), shared))
+            .map(|(name, node)| member(&cluster, name, node, standing.as_ref(), (shared, &seen)))
             .collect(),
     }
 }
@@ -55,12 +64,21 @@ fn part(standing: &MemberStanding) -> ClusterPart {
     }
 }
 
+fn condition(state: &PeerState) -> MemberCondition {
+    match state {
+        PeerState::Alive => MemberCondition::Alive,
+        PeerState::Limping(_) => MemberCondition::Limping,
+        PeerState::OneWay { .. } => MemberCondition::OneWay,
+        PeerState::Silent { .. } => MemberCondition::Silent,
+    }
+}
+
 fn member(
     cluster: &Cluster,
     name: &Name,
     node: &Node,
     standing: Option<&MemberStanding>,
-    shared: &Shared,
+    (shared, seen): (&Shared, &Sensed),
 ) -> ClusterMember {
     let id = VoterId(node.uuid);
     let peer = standing.and_then(|standing| standing.members.iter().find(|peer| peer.id == id));
@@ -68,7 +86,11 @@ fn member(
         None => *name == shared.name,
         Some(standing) => standing.leader == Some(id),
     };
-    let own = cluster.nodes.get(&shared.name).map(|node| node.uuid) == Some(node.uuid);
+    let this = cluster.nodes.get(&shared.name);
+    let own = this.map(|node| node.uuid) == Some(node.uuid);
+    let sensed = seen.peers.get(&node.uuid);
+    // Links are numbered by the addresses of the node that is called.
+    let called = this.filter(|this| this.uuid > node.uuid).unwrap_or(node);
     let is_leader = standing.is_some_and(|standing| standing.role == MemberRole::Leader);
     let logged = standing.and_then(|standing| standing.logged).unwrap_or_default();
     let matches = peer.and_then(|peer| peer.matches);
@@ -84,12 +106,18 @@ fn member(
             true => 0,
             false => logged.saturating_sub(matches.unwrap_or_default()),
         }),
-        heard_ms: match (is_leader, own) {
-            (true, true) => Some(0),
-            _ => peer
-                .and_then(|peer| peer.heard)
-                .map(|heard| heard.as_millis() as u64),
+        heard_ms: match own {
+            true => Some(0),
+            false => sensed
+                .and_then(|sensed| sensed.heard)
+                .map(|heard| boot_time().since(heard).0 / 1_000_000),
         },
+        condition: sensed
+            .filter(|_| seen.is_settled)
+            .map(|sensed| condition(&sensed.state)),
+        unwell: sensed
+            .filter(|_| seen.is_settled)
+            .and_then(|sensed| members::words(&sensed.state, called, boot_time())),
         addresses: summary.peer_addresses,
         failure_domain: summary.failure_domain,
     }

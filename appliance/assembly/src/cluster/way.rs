@@ -116,6 +116,23 @@ impl Way {
         Err(last)
     }
 
+    /// Makes a connection for heartbeats to a node at one of its addresses, from the thread that sends them.
+    ///
+    /// # Errors
+    /// Nobody answers there, or it is not that node.
+    pub(super) async fn connect_for_heartbeats(
+        &self,
+        peer: Uuid,
+        address: SocketAddr,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Send + 'static + use<>> {
+        let stream = reach(address, CONNECT_WAIT).await?;
+        let secured = self
+            .connector
+            .connect(stream, peer, Purpose::Heartbeat, HANDSHAKE_WAIT)
+            .await;
+        Ok(secured.map_err(io::Error::other)?.0)
+    }
+
     /// Makes a connection for data to a node at one of its addresses: authenticated at both ends, and encrypted. Blocks, to connect
     /// for so long at most.
     ///

@@ -4,7 +4,7 @@ use crate::times::LeaseTimes;
 use palisade_block::Nanos;
 use palisade_wire::Heartbeat;
 use palisade_words::{Incarnation, LinkIndex};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Looks at how long answers take, and at how late heartbeats come, are taken over so many.
 const LOOKS: u32 = 16;
@@ -73,6 +73,8 @@ pub(crate) struct SensedPeer {
     pub incarnation: Incarnation,
     pub nonce: u64,
     links: BTreeMap<LinkIndex, Link>,
+    /// There are at least so many links: over some nothing may ever have come.
+    expected: u8,
     /// Since when there was no silence.
     unbroken: Nanos,
     was_silent: bool,
@@ -86,6 +88,7 @@ impl SensedPeer {
             incarnation: heartbeat.incarnation,
             nonce: heartbeat.nonce,
             links: BTreeMap::new(),
+            expected: 0,
             unbroken: now,
             was_silent: false,
             hears_us: None,
@@ -126,6 +129,11 @@ impl SensedPeer {
             (link.before, link.now) = (link.now, FRESH);
         }
         true
+    }
+
+    pub fn links_are(&mut self, count: u8) {
+        self.expected = count;
+        self.links.retain(|index, _| index.0 < count);
     }
 
     pub fn last_heard(&self) -> Option<Nanos> {
@@ -171,10 +179,13 @@ impl SensedPeer {
         if now.since(self.hears_us.unwrap_or(self.unbroken)) > one_way {
             return PeerState::OneWay { since: self.hears_us };
         }
+        let is_new = now.since(self.unbroken) <= silent;
+        let never = (0..self.expected).map(LinkIndex);
+        let never = never.filter(|index| !is_new && !self.links.contains_key(index));
         let lost = self.links.iter().filter(|(_, link)| is_silent(link));
-        let lost: Vec<LinkIndex> = lost.map(|(index, _)| *index).collect();
+        let lost: BTreeSet<LinkIndex> = lost.map(|(index, _)| *index).chain(never).collect();
         if !lost.is_empty() {
-            return PeerState::Limping(Limp::LinksLost(lost));
+            return PeerState::Limping(Limp::LinksLost(lost.into_iter().collect()));
         }
         let best = |of: fn(&Stretch, &Stretch) -> Nanos| {
             let links = self.links.values().map(|link| of(&link.now, &link.before));

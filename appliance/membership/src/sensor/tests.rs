@@ -182,6 +182,42 @@ fn one_link_of_two_that_is_lost_or_flaps_evicts_nobody_and_is_named() {
     }
 }
 
+/// An address may have been wrong from the beginning, or be taken away later.
+#[test]
+fn a_link_over_which_nothing_ever_came_is_lost_and_one_that_is_none_any_more_is_not() {
+    let mut bench = Bench::new(2);
+    let lost = |links: &[u8]| {
+        let links = links.iter().copied().map(LinkIndex).collect();
+        PeerState::Limping(Limp::LinksLost(links))
+    };
+    bench.sensors[0].links_are(Uuid(2), 3);
+    assert_eq!(bench.state(0, 1), lost(&[2]));
+    bench.cut.insert((1, 0, 1));
+    bench.run(500);
+    assert_eq!(bench.state(0, 1), lost(&[1, 2]));
+    bench.sensors[0].links_are(Uuid(2), 1);
+    bench.run(100);
+    assert_eq!(bench.state(0, 1), PeerState::Alive);
+    assert_eq!(
+        bench.sensors[0].last_heard(Uuid(2)),
+        bench.sensors[1].last_heard(Uuid(1))
+    );
+    assert_eq!(bench.sensors[0].run_of(Uuid(2)), Some(Incarnation(1)));
+    assert_eq!(
+        (
+            bench.sensors[0].last_heard(Uuid(9)),
+            bench.sensors[0].run_of(Uuid(9))
+        ),
+        (None, None)
+    );
+    // One that was heard only now may still be about to be heard over the others.
+    let mut late = Sensor::new(me(1, 1), LeaseTimes::default(), members(2), bench.now);
+    let heartbeat = bench.sensors[1].heartbeat(Uuid(1), LinkIndex(0), bench.now);
+    late.heard(&heartbeat, bench.now).unwrap();
+    late.links_are(Uuid(2), 2);
+    assert_eq!(late.state(Uuid(2), bench.now), PeerState::Alive);
+}
+
 #[test]
 fn a_node_that_comes_and_goes_counts_only_after_an_unbroken_time() {
     let mut bench = Bench::new(3);

@@ -14,7 +14,7 @@ use crate::driver::ring::{ARENA, Part, Ring};
 use crate::driver::session::Session;
 use crate::failure::{Failure, Outcome, demand};
 use crate::lab::{Lab, root};
-use crate::process::{number, wait_until};
+use crate::process::{number, signal, wait_until};
 use crate::scenarios::step;
 
 /// A finding may take so long: a step of a change is told after half a minute.
@@ -499,17 +499,6 @@ fn disk_process(appliance: &Appliance, file: &Path) -> Outcome<u32> {
         .as_deref()
         .and_then(number)
         .ok_or_else(|| Failure::new(format!("no process waits for {}", file.display())))
-}
-
-fn signal(name: &str, process: u32) -> Outcome {
-    let sent = Command::new("kill")
-        .args([format!("-{name}"), process.to_string()])
-        .status()
-        .map_err(|error| Failure::during("kill", error))?;
-    demand(
-        sent.success(),
-        format!("SIG{name} could not be sent to {process}"),
-    )
 }
 
 /// Shows a page of metrics to Prometheus' own judge.

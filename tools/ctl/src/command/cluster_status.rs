@@ -3,12 +3,8 @@
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::{self, Output};
-use palisade_api::{ClusterMember, ClusterPart, ClusterStatus, Membership};
+use palisade_api::{ClusterMember, ClusterPart, ClusterStatus, MemberCondition, Membership};
 use serde_json::Value;
-
-/// A node that the leader has not heard of for longer counts as silent: some ten heartbeats, and longer than it takes by default
-/// until a dead node is out of the membership.
-const SILENT_MS: u64 = 2000;
 
 /// Shows a cluster.
 pub fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
@@ -65,11 +61,15 @@ fn part(part: ClusterPart) -> &'static str {
 
 fn row(cluster: &ClusterStatus, member: &ClusterMember) -> [String; 7] {
     let role = show::word(&member.role);
-    let heard = match member.heard_ms {
+    let heard = match (member.heard_ms, member.condition) {
         _ if member.name == cluster.node => "answers here".to_owned(),
-        Some(ms) => format!("{} ago", length(ms)),
-        None if is_silent(cluster, member) => "never".to_owned(),
-        None => "-".to_owned(),
+        (Some(_), Some(MemberCondition::Alive)) => "well".to_owned(),
+        (Some(ms), Some(MemberCondition::Silent)) => format!("{} ago", length(ms)),
+        (Some(_), Some(MemberCondition::OneWay)) => "one way".to_owned(),
+        (Some(_), Some(MemberCondition::Limping)) => "limps".to_owned(),
+        (Some(ms), None) => format!("{} ago", length(ms)),
+        (None, Some(_)) => "never".to_owned(),
+        (None, None) => "-".to_owned(),
     };
     [
         member.name.clone(),
@@ -111,10 +111,14 @@ fn sentences(cluster: &ClusterStatus) -> Vec<String> {
             .collect();
         (!names.is_empty()).then(|| names.join(", "))
     };
-    if let Some(silent) = named(&|member| is_silent(cluster, member)) {
+    let unwell = cluster.members.iter().filter_map(|member| {
+        let unwell = member.unwell.as_ref()?;
+        Some(format!("Node {} {unwell}.", member.name))
+    });
+    said.extend(unwell);
+    if let Some(evicted) = named(&|member| member.membership == Membership::Evicted) {
         said.push(format!(
-            "Not heard of for more than {}: {silent}.",
-            length(SILENT_MS)
+            "Given up by the others, and taken back once heard again: {evicted}."
         ));
     }
     if let Some(joining) = named(&|member| member.membership == Membership::Joining) {
@@ -164,11 +168,11 @@ fn who_leads(cluster: &ClusterStatus) -> String {
     }
 }
 
-/// How many voters may fail. Who is silent now is known to the leader alone.
+/// How many voters may fail, by what the node that is asked hears.
 fn who_may_fail(cluster: &ClusterStatus) -> Option<String> {
     let voters: Vec<&ClusterMember> = cluster.members.iter().filter(|member| member.votes).collect();
     let count = voters.len();
-    let silent = voters.iter().filter(|member| is_silent(cluster, member)).count();
+    let silent = voters.iter().filter(|member| is_silent(member)).count();
     let needed = count / 2 + 1;
     let spare = (count - silent).saturating_sub(needed);
     Some(match (count, cluster.has_majority) {
@@ -190,10 +194,12 @@ fn who_may_fail(cluster: &ClusterStatus) -> Option<String> {
     })
 }
 
-/// Whether the leader, where that was asked, has not heard of a node for too long.
-fn is_silent(cluster: &ClusterStatus, member: &ClusterMember) -> bool {
-    let is_other = member.name != cluster.node && member.membership == Membership::Active;
-    cluster.part == ClusterPart::Leader && is_other && member.heard_ms.is_none_or(|ms| ms > SILENT_MS)
+/// Whether a node cannot take part, as it is not heard or does not hear.
+fn is_silent(member: &ClusterMember) -> bool {
+    matches!(
+        member.condition,
+        Some(MemberCondition::Silent | MemberCondition::OneWay)
+    )
 }
 
 fn changes(count: u64) -> String {
@@ -229,6 +235,8 @@ mod tests {
             leads: name == "a",
             behind: None,
             heard_ms: (name != "a").then_some(30),
+            condition: (name != "a").then_some(MemberCondition::Alive),
+            unwell: None,
             addresses: vec![],
             failure_domain: None,
         }
@@ -278,22 +286,32 @@ mod tests {
         }
         // One that is silent has failed already.
         let mut three = of(&["a", "b", "c"]);
-        three.members[2].heard_ms = Some(SILENT_MS + 1);
+        three.members[2].heard_ms = Some(4000);
+        three.members[2].condition = Some(MemberCondition::Silent);
+        three.members[2].unwell = Some("has not been heard for 4 s".to_owned());
+        three.members[2].membership = Membership::Evicted;
+        assert_eq!(
+            row(&three, &three.members[2])[1..4],
+            ["evicted voter", "yes", "4 s ago"]
+        );
         let told = sentences(&three);
         assert_eq!(
             told[1],
             "3 nodes have a vote, 1 of them silent: no other may fail, or nothing can be changed."
         );
-        assert_eq!(told[2], "Not heard of for more than 2 s: c.");
+        assert_eq!(told[2], "Node c has not been heard for 4 s.");
+        assert_eq!(
+            told[3],
+            "Given up by the others, and taken back once heard again: c."
+        );
         let mut five = of(&["a", "b", "c", "d", "e"]);
-        five.members[1].heard_ms = None;
+        five.members[1].condition = Some(MemberCondition::OneWay);
         assert_eq!(
             who_may_fail(&five).unwrap(),
             "5 nodes have a vote, 1 of them silent: 1 more may fail."
         );
-        // A follower does not know who is heard, and nobody is called silent.
-        five.part = ClusterPart::Follower;
-        five.members.iter_mut().for_each(|member| member.heard_ms = None);
+        // A node that has only just started does not know who is heard, and calls nobody silent.
+        five.members.iter_mut().for_each(|member| member.condition = None);
         assert_eq!(
             who_may_fail(&five).unwrap(),
             "5 nodes have a vote, and 2 of them may fail."
@@ -350,7 +368,7 @@ mod tests {
             assert!(told.iter().any(|one| one == sentence), "{sentence}: {told:?}");
         }
         assert!(told.last().unwrap().contains("palisade health"), "{told:?}");
-        assert!(!told.iter().any(|one| one.contains("Not heard")), "{told:?}");
+        assert!(!told.iter().any(|one| one.contains("heard")), "{told:?}");
         let mut alone = of(&["a"]);
         alone.part = ClusterPart::Alone;
         let told = sentences(&alone);

@@ -64,8 +64,10 @@ fn the_cluster_is_told_in_sentences_and_then_node_by_node() {
     );
     assert_eq!(
         line(&shown, "host-b")[..6],
-        ["host-b", "voter", "yes", "40", "ms", "ago"]
+        ["host-b", "voter", "yes", "limps", "0", "changes"]
     );
+    let unwell = "Node host-b is slow to answer: 90 ms at best.";
+    assert!(shown.lines().any(|line| line == unwell), "{shown}");
     assert_eq!(
         cluster.palisade("cluster").ok(),
         shown,
