@@ -143,6 +143,11 @@ pub fn run(lab: &Lab) -> Outcome {
     three.appliance.start_again()?;
     votes(one, 3)?;
     told(one, false)?;
+    // Those who were away may have been given up, and are taken back when they are heard.
+    wait_until("all to be members again", PATIENCE, || {
+        let health = one.appliance.rest().text("/v1/health")?;
+        Ok(!health.contains("cluster_member"))
+    })?;
     one.appliance.must_be_well()?;
     at_one.power_off()
 }
