@@ -93,6 +93,14 @@ impl MetricsSnapshot {
         attachments(out, &self.attachments);
         totals(out, &self.shares);
         members(out, &self.members);
+        let refusals = self.node_refusals.iter();
+        let refusals = refusals.map(|(reason, count)| (vec![("reason", *reason)], *count));
+        counter(
+            out,
+            "node_refusals",
+            "Connections between nodes, and machines that wanted to join, that were refused",
+            refusals.collect(),
+        );
         let heartbeats = self.heartbeats.iter();
         let heartbeats = heartbeats.map(|(result, count)| (vec![("result", *result)], *count));
         counter(

@@ -31,6 +31,8 @@ pub struct MetricsSnapshot {
     pub volumes: Vec<VolumeSample>,
     /// Heartbeats since the start, by what became of them; empty on a node that is in no cluster of several.
     pub heartbeats: Vec<(&'static str, u64)>,
+    /// Connections between nodes and machines that wanted to join, refused since the start, by the reason.
+    pub node_refusals: Vec<(&'static str, u64)>,
     /// Every other node of the cluster.
     pub members: Vec<MemberSample>,
 }

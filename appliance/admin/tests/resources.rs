@@ -328,6 +328,7 @@ fn counted() -> MetricsSnapshot {
             ..DiskSample::default()
         }],
         heartbeats: vec![("heard", 40), ("refused", 2)],
+        node_refusals: vec![("join_refused", 3)],
         members: vec![MemberSample {
             member: "n2".to_owned(),
             active: true,
@@ -355,6 +356,7 @@ fn metrics_are_text_for_prometheus_with_histograms() {
         "palisade_health 0".to_owned(),
         "palisade_reactor_turns_total{reactor=\"0\"} 7".to_owned(),
         "palisade_disk_online{disk=\"d\\\"1\"} 1".to_owned(),
+        "palisade_node_refusals_total{reason=\"join_refused\"} 3".to_owned(),
         "palisade_heartbeats_total{result=\"refused\"} 2".to_owned(),
         "palisade_member_active{member=\"n2\"} 1".to_owned(),
         "palisade_member_heard{member=\"n2\"} 0".to_owned(),

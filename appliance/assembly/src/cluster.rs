@@ -67,6 +67,7 @@ pub struct Site {
     runtime: Mutex<Option<Runtime>>,
     door: door::Standing,
     sensing: Arc<Sensing>,
+    refusals: Arc<RefusalCounters>,
 }
 
 /// What is known of the cluster, if this node is in one of several.
@@ -109,7 +110,7 @@ impl Site {
         let credentials = keys.credentials(file.cluster, file.node)?;
         let cluster = file.cluster;
         let credentials = credentials.ok_or(ClusterError::NoCertificate { cluster })?;
-        let (roster, counters) = (Arc::new(Roster::default()), Arc::default());
+        let (roster, counters) = (Arc::new(Roster::default()), Arc::<RefusalCounters>::default());
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(32)
@@ -127,6 +128,7 @@ impl Site {
             runtime: Mutex::new(Some(runtime)),
             door: door::Standing::default(),
             sensing: Sensing::new(),
+            refusals: counters,
         }))
     }
 
@@ -172,6 +174,11 @@ impl Site {
                 self.door.clone(),
             ));
         }
+    }
+
+    /// Connections and machines that were refused since the start.
+    pub(crate) fn refusals(&self) -> &RefusalCounters {
+        &self.refusals
     }
 
     /// Who is there.

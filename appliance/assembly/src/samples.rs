@@ -118,8 +118,15 @@ impl View<'_> {
             volumes: self.cluster.volumes.iter().map(volume).collect(),
             disks: self.cluster.disks.iter().map(disk).collect(),
             heartbeats: self.heartbeats(),
+            node_refusals: self.node_refusals(),
             members: self.members(),
         }
+    }
+
+    fn node_refusals(&self) -> Vec<(&'static str, u64)> {
+        let site = self.shared.site.get();
+        site.map(|site| site.refusals().counted().collect())
+            .unwrap_or_default()
     }
 
     fn heartbeats(&self) -> Vec<(&'static str, u64)> {

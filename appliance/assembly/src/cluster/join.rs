@@ -67,6 +67,9 @@ where
         Some(Ok(frame)) => frame,
         Some(Err(verdict)) => {
             log::warn!("a machine is not let in: {verdict}");
+            if let Some(site) = shared.site.get() {
+                site.refusals().count_join(&verdict);
+            }
             JoinFrame::Refused(verdict.told())
         }
     };

@@ -207,7 +207,14 @@ fn refused_tokens(one: &Node, two: &Node) -> Outcome {
         alone.get("part") == Some(&json!("alone")),
         format!("a node that was refused has changed: {alone}"),
     )?;
-    step("nonsense and a token that was taken back let nobody in");
+    let metrics = one.appliance.rest().text("/metrics")?;
+    let counted = "palisade_node_refusals_total{reason=\"join_refused\"} ";
+    let counted = metrics.lines().find_map(|line| line.strip_prefix(counted));
+    demand(
+        counted.and_then(|count| count.parse::<u64>().ok()) >= Some(1),
+        format!("a token that was taken back was not counted: {counted:?}"),
+    )?;
+    step("nonsense and a token that was taken back let nobody in, and are counted");
     Ok(())
 }
 
