@@ -24,6 +24,19 @@ pub struct AppliedOn {
     /// What the node is waiting for, as a sentence; absent when it waits for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_on: Option<String>,
+    /// The node that was asked does not know: only this other node itself can tell.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub elsewhere: bool,
+}
+
+impl AppliedOn {
+    /// How far another node is, which that node alone can tell.
+    pub fn elsewhere() -> AppliedOn {
+        AppliedOn {
+            elsewhere: true,
+            ..AppliedOn::default()
+        }
+    }
 }
 
 impl State {
@@ -40,6 +53,16 @@ impl State {
         let mut nodes = self.applied.values();
         !self.applied.is_empty()
             && nodes.all(|on| on.generation.is_some_and(|applied| applied >= self.generation))
+    }
+
+    /// The nodes that alone can tell how far they are, where all others have what was agreed on in force; `None` while one of those
+    /// has not, or when there is none that is not known here.
+    pub fn is_told_by(&self) -> Option<String> {
+        let (elsewhere, known): (Vec<_>, Vec<_>) = self.applied.iter().partition(|(_, on)| on.elsewhere);
+        let in_force = |on: &AppliedOn| on.generation.is_some_and(|applied| applied >= self.generation);
+        let names: Vec<&str> = elsewhere.iter().map(|(node, _)| node.as_str()).collect();
+        let is_so = !names.is_empty() && known.iter().all(|(_, on)| in_force(on));
+        is_so.then(|| names.join(", "))
     }
 
     /// What is waited for: a sentence, with the node's name before it where there are several nodes.
@@ -82,7 +105,28 @@ mod tests {
         AppliedOn {
             generation,
             blocked_on: blocked_on.map(str::to_owned),
+            elsewhere: false,
         }
+    }
+
+    /// Who waits for what he can never see waits for ever.
+    #[test]
+    fn what_another_node_alone_can_tell_is_said_to_be_told_there() {
+        let mut state = State::on("b", 4, AppliedOn::elsewhere());
+        assert!(!state.is_applied());
+        assert_eq!(state.is_told_by().as_deref(), Some("b"));
+        state.applied.insert("a".into(), on(Some(3), None));
+        assert_eq!(
+            state.is_told_by(),
+            None,
+            "the one that is asked has something to do"
+        );
+        state.applied.insert("a".into(), on(Some(4), None));
+        state.applied.insert("c".into(), AppliedOn::elsewhere());
+        assert_eq!(state.is_told_by().as_deref(), Some("b, c"));
+        assert_eq!(State::on("a", 4, on(Some(4), None)).is_told_by(), None);
+        let shown = serde_json::to_value(&state.applied["b"]).unwrap();
+        assert_eq!(shown, serde_json::json!({ "elsewhere": true }));
     }
 
     #[test]

@@ -489,11 +489,12 @@ impl View<'_> {
                 Kind::Volume if !applied => self.disk_in_the_way(name),
                 _ => None,
             }),
+            elsewhere: false,
         };
         // How far another node is, that node alone can tell.
         let on = |node: &Name| match *node == self.shared.name {
             true => here.clone(),
-            false => api::AppliedOn::default(),
+            false => api::AppliedOn::elsewhere(),
         };
         let nodes = self.nodes_of(kind, name);
         api::State {

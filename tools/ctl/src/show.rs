@@ -80,10 +80,11 @@ pub fn table<const N: usize>(heads: [&str; N], rows: Vec<[String; N]>) -> String
 
 /// Wanted and in force, in a few words.
 pub fn state(state: &State) -> String {
-    match (state.blocked_on(), state.is_applied()) {
+    match (state.blocked_on(), state.is_told_by()) {
         (Some(why), _) => why,
-        (None, true) => "applied".to_owned(),
-        (None, false) => "being applied".to_owned(),
+        (None, Some(nodes)) => format!("told by {nodes}"),
+        (None, None) if state.is_applied() => "applied".to_owned(),
+        (None, None) => "being applied".to_owned(),
     }
 }
 

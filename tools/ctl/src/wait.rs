@@ -3,6 +3,7 @@
 use crate::args::Wait;
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::show::Output;
 use indicatif::{ProgressBar, ProgressStyle};
 use palisade_api::{ProblemKind, State};
 use serde_json::Value;
@@ -24,6 +25,14 @@ pub fn applied(client: &Client, wait: Wait, path: &str, what: &str, first: Value
         let state: State = client.typed(resource.get("state").unwrap_or(&Value::Null))?;
         if state.is_applied() {
             bar.finish_and_clear();
+            return Ok(resource);
+        }
+        // It would wait for what it never sees.
+        if let Some(nodes) = state.is_told_by() {
+            bar.finish_and_clear();
+            Output::aside(format!(
+                "{what} is agreed on; how far that is in force, {nodes} alone can tell: ask there"
+            ));
             return Ok(resource);
         }
         look_on(&bar, begun, limit, what, state)?;

@@ -68,6 +68,10 @@ function state(resource) {
     .map(([node, on]) => (nodes.length > 1 ? node + ': ' : '') + on.blocked_on);
   if (waits.length) return element('td', waits.join('; '), 'warn');
   const applied = nodes.length > 0 && nodes.every(([, on]) => on.generation >= resource.state.generation);
+  const [elsewhere, here] = [nodes.filter(([, on]) => on.elsewhere), nodes.filter(([, on]) => !on.elsewhere)];
+  if (elsewhere.length && here.every(([, on]) => on.generation >= resource.state.generation)) {
+    return element('td', 'told by ' + elsewhere.map(([node]) => node).join(', '), 'soft');
+  }
   return element('td', applied ? 'applied' : 'being applied', applied ? 'soft' : 'warn');
 }
 
@@ -130,7 +134,7 @@ function heard(cluster, member) {
   const long = member.heard_ms < 1000 ? member.heard_ms + ' ms' : (member.heard_ms / 1000).toFixed(1) + ' s';
   const ago = member.heard_ms === undefined ? (member.condition ? 'never' : '–') : long + ' ago';
   const cell = element('td', member.condition === 'alive' ? 'well' : ago, look);
-  if (member.unwell) cell.append(element('div', member.unwell, 'remedy'));
+  if (member.unwell && member.condition !== 'silent') cell.append(element('div', member.unwell, 'remedy'));
   return cell;
 }
 
