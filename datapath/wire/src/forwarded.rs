@@ -324,6 +324,39 @@ mod tests {
             numbers,
             [0, 1, 2, 3, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27]
         );
+        for result in ForwardedResult::ALL {
+            assert_eq!(ForwardedResult::decode(&result.encode()), Ok(result));
+        }
+    }
+
+    #[test]
+    fn a_request_may_be_as_long_and_end_as_far_as_its_fields_can_say() {
+        let last = ForwardedRequest {
+            lba: Lba(FORWARDED_LBA_END - FORWARDED_SECTORS_MAX),
+            sectors: Sectors(FORWARDED_SECTORS_MAX),
+            ..request()
+        };
+        assert_eq!(ForwardedRequest::decode(&last.encode().unwrap()), Ok(last));
+        let beyond = ForwardedRequest {
+            lba: Lba(last.lba.0 + 1),
+            ..last
+        };
+        assert_eq!(beyond.encode().unwrap_err().field, "first sector");
+    }
+
+    #[test]
+    fn data_goes_with_reads_and_writes_alone() {
+        let of = |op| ForwardedRequest { op, ..request() }.data_bytes();
+        let bytes = 0x31_32_33 * 512;
+        assert_eq!((of(ForwardedOp::Read), of(ForwardedOp::Write)), (bytes, bytes));
+        for op in [
+            ForwardedOp::Flush,
+            ForwardedOp::Discard,
+            ForwardedOp::WriteZeroes { unmap: false },
+        ] {
+            assert_eq!(of(op), 0);
+        }
+        assert_eq!(generation_half(Generation(0x7_1234_5678)), 0x1234_5678);
     }
 
     #[test]

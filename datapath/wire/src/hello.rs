@@ -341,6 +341,12 @@ mod tests {
     }
 
     #[test]
+    fn a_start_has_a_number_that_is_not_zero() {
+        assert_eq!(StartNumber::new(13).map(StartNumber::get), Some(13));
+        assert_eq!(StartNumber::new(0), None);
+    }
+
+    #[test]
     fn a_greeting_is_read_as_it_was_written() {
         for peer_incarnation in [None, Some(Incarnation(u64::MAX))] {
             let hello = Hello {
