@@ -242,6 +242,40 @@ fn a_volume_that_other_nodes_ask_for_has_a_route_here() {
     );
 }
 
+/// What is written through a route to a disk that is closed would be lost.
+#[test]
+fn a_route_over_a_disk_that_is_not_open_is_ended_from_the_socket_downwards() {
+    let cluster = after(&begin(), &SPREAD);
+    let mut observed = settled(&cluster);
+    observed.disks.remove(&name("d", 1));
+    let first = steps(&cluster, &observed);
+    assert!(first.contains(&"withdraw_socket a0".to_owned()), "{first:?}");
+    take(&cluster, &mut observed, "withdraw_socket");
+    let then = steps(&cluster, &observed);
+    assert!(then.contains(&"clear_route v0".to_owned()), "{then:?}");
+}
+
+/// Events are read long after, by somebody who sees nothing else.
+#[test]
+fn each_step_that_was_taken_is_told_in_a_sentence_with_the_name_of_what_it_was_about() {
+    let cluster = after(&begin(), &SPREAD);
+    let mut node = Node::default();
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        let planned = plan(&cluster, &name("n", 0), &node.observed);
+        told.extend(planned.iter().map(|step| step.action.done()));
+        node.round(&cluster, 0, &mut |_: &Step| false);
+    }
+    for sentence in [
+        "disk d0 was opened",
+        "it is recorded on disk d1 which volumes lie on it",
+        "volume v0 is served from its disks",
+        "attachment a0 is offered: a virtual machine can connect to its socket",
+    ] {
+        assert!(told.iter().any(|one| one == sentence), "{sentence}: {told:?}");
+    }
+}
+
 #[test]
 fn a_socket_without_a_route_is_withdrawn() {
     let cluster = after(&begin(), &SPREAD);
