@@ -106,7 +106,7 @@ impl MetricsSnapshot {
         counter(
             out,
             "heartbeats",
-            "Heartbeats: heard, refused (of an earlier run, of a copy of a node, late), nonsense (its connection was closed), held up \
+            "Heartbeats: heard, refused (of an earlier run, of a copy of a node, late), nonsense (its connection was closed), turned_away (connections that nobody looked at), held_up \
              (not sent, as earlier ones had not left yet)",
             heartbeats.collect(),
         );

@@ -206,6 +206,13 @@ impl Site {
     }
 }
 
+/// However it is let go of, its threads are not waited for, which may not be done everywhere.
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 fn connector(credentials: &Credentials, roster: &Arc<Roster>, counters: &Arc<RefusalCounters>) -> Connector {
     Connector::new(credentials.clone(), Arc::clone(roster), Arc::clone(counters))
 }

@@ -138,6 +138,7 @@ impl View<'_> {
             ("heard", counters.heard.load(Ordering::Relaxed)),
             ("refused", counters.refused.load(Ordering::Relaxed)),
             ("nonsense", counters.nonsense.load(Ordering::Relaxed)),
+            ("turned_away", counters.turned_away.load(Ordering::Relaxed)),
             ("held_up", counters.held_up.load(Ordering::Relaxed)),
         ]
     }

@@ -28,7 +28,7 @@ pub struct Returns {
 
 #[derive(Clone, Copy, Debug)]
 struct Evicted {
-    /// Since when it is evicted, or when it was evicted last.
+    /// Since when it is evicted, or a member again.
     at: Nanos,
     /// It is evicted now.
     is_out: bool,
@@ -40,7 +40,9 @@ impl Returns {
     /// These are evicted, as was agreed on.
     pub fn evicted_are(&mut self, evicted: &BTreeSet<Uuid>, now: Nanos) {
         self.nodes.retain(|node, known| {
-            known.is_out &= evicted.contains(node);
+            if known.is_out && !evicted.contains(node) {
+                (known.is_out, known.at) = (false, now);
+            }
             known.is_out || now.since(known.at) < RETURN_CALM
         });
         for node in evicted {

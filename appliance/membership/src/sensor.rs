@@ -129,6 +129,8 @@ pub struct Sensor {
     peers: BTreeMap<Uuid, SensedPeer>,
     rows: BTreeMap<u8, Known>,
     started: Nanos,
+    /// When each member became one, of those that came since the start.
+    came: BTreeMap<Uuid, Nanos>,
     /// Until then this node does not say whom it does not hear, and proposes nothing.
     settles: Nanos,
     /// When it was last told the time.
@@ -151,6 +153,7 @@ impl Sensor {
             peers: BTreeMap::new(),
             rows: BTreeMap::new(),
             started: now,
+            came: BTreeMap::new(),
             settles: now.after(times.ended_after()),
             told: now,
             sequence: 0,
@@ -161,7 +164,8 @@ impl Sensor {
     }
 
     /// Others are members now. Who was there a moment ago is still: whom it hears by the new order is learnt from its next
-    /// heartbeat, and until then nothing is held against it.
+    /// heartbeat, and until then nothing is held against it. Nor is anything against one that has only come: it may not have
+    /// said its first word yet.
     pub fn members_are(&mut self, members: SensedMembers) {
         if members == self.members {
             return;
@@ -169,6 +173,10 @@ impl Sensor {
         let before = std::mem::replace(&mut self.order, order(&members));
         self.members = members;
         self.held = None;
+        self.came.retain(|node, _| self.order.binary_search(node).is_ok());
+        for node in self.order.iter().filter(|node| !before.contains(node)) {
+            self.came.insert(*node, self.told);
+        }
         for (place, known) in std::mem::take(&mut self.rows) {
             let node = before.get(usize::from(place));
             if let Some(place) = node.and_then(|node| self.place(*node)) {
@@ -176,6 +184,11 @@ impl Sensor {
                 self.rows.insert(place, Known { row, at: known.at });
             }
         }
+    }
+
+    /// These are configured, members or not: of others nothing is remembered.
+    pub fn configured_are(&mut self, nodes: &BTreeSet<Uuid>) {
+        self.peers.retain(|node, _| nodes.contains(node));
     }
 
     /// There are so many links to a node, numbered from 0: those over which nothing comes are lost, if ever anything did or not, and
@@ -406,7 +419,10 @@ impl Sensor {
         if !has(self.me.node) || !self.members.voters.has_majority(has) {
             return None;
         }
-        let nodes: BTreeSet<Uuid> = self.order.iter().copied().filter(|node| !has(*node)).collect();
+        let grace = self.times.ended_after().after(self.times.silent_after());
+        let has_come = |node: &Uuid| self.came.get(node).is_some_and(|came| now.since(*came) < grace);
+        let order = self.order.iter().copied();
+        let nodes: BTreeSet<Uuid> = order.filter(|node| !has(*node) && !has_come(node)).collect();
         (!nodes.is_empty()).then_some(Evict {
             epoch: self.members.epoch,
             nodes,
@@ -476,10 +492,13 @@ impl Sensor {
 
     /// When to ask again, if nothing comes before.
     pub fn next(&self) -> Nanos {
-        match &self.held {
-            Some((_, since)) => self.next_beat.min(since.after(self.times.held_for())),
-            None => self.next_beat,
-        }
+        let due = self
+            .held
+            .as_ref()
+            .map(|(_, since)| since.after(self.times.held_for()));
+        // What is proposed already is proposed again with the next heartbeat.
+        due.filter(|due| *due > self.told)
+            .map_or(self.next_beat, |due| due.min(self.next_beat))
     }
 }
 

@@ -268,7 +268,7 @@ fn nodes_fit(cluster: &Cluster) -> Result<(), BrokenRule> {
             return Err(BrokenRule::Node { node: name.clone() });
         }
     }
-    let mut members = cluster.nodes.iter().filter(|(_, node)| node.is_active());
+    let mut members = cluster.nodes.iter().filter(|(_, node)| node.has_joined());
     if let Some((name, _)) = members.find(|(_, node)| node.feature_level < cluster.feature_level) {
         return Err(BrokenRule::FeatureLevel { node: name.clone() });
     }

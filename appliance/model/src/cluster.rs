@@ -54,9 +54,9 @@ impl Cluster {
         !self.id.is_nil()
     }
 
-    /// What all members can, whether or not it is switched on.
+    /// What all members can, whether or not it is switched on; those that were given up among them, since they come back.
     pub fn common_feature_level(&self) -> FeatureLevel {
-        let members = self.nodes.values().filter(|node| node.is_active());
+        let members = self.nodes.values().filter(|node| node.has_joined());
         members.map(|node| node.feature_level).min().unwrap_or_default()
     }
 

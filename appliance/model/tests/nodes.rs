@@ -241,19 +241,23 @@ fn a_node_that_is_not_heard_is_given_up_once_and_taken_back() {
     );
 }
 
-/// One with an older program than what was switched on without it would not know what it is told.
+/// It comes back, and would not know what it is told.
 #[test]
-fn a_node_is_not_taken_back_that_knows_too_little() {
+fn nothing_is_switched_on_that_an_evicted_node_cannot() {
     let gone = lab_of_two_nodes();
-    let mut gone = then(&gone, evict(&gone, &[3]));
-    let run = gone.nodes[&name("m")].incarnation.0;
-    gone.nodes.get_mut(&name("m")).unwrap().feature_level = FeatureLevel(0);
+    let gone = then(&gone, evict(&gone, &[3]));
+    let later = NodeStarted {
+        feature_level: FeatureLevel(99),
+        ..started(2, 50)
+    };
+    let gone = then(&gone, Command::NodeStarted(later));
+    assert_eq!(gone.common_feature_level(), gone.nodes[&name("m")].feature_level);
     let too_low = Refusal::FeatureLevelTooLow {
         node: name("m"),
-        level: FeatureLevel(0),
-        needed: gone.feature_level,
+        level: gone.nodes[&name("m")].feature_level,
+        needed: FeatureLevel(99),
     };
-    assert_eq!(refusal(&gone, readmit(&gone, 3, run)), too_low);
+    assert_eq!(refusal(&gone, raise(FeatureLevel(99))), too_low);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How often it is looked whether the addresses are still this node's.
 const LOOK: Duration = Duration::from_millis(500);
@@ -117,8 +117,7 @@ async fn accept(listener: TcpListener, shared: Weak<Shared>, way: Arc<Way>, shak
         };
         let (shared, way) = (Weak::clone(&shared), Arc::clone(&way));
         tokio::spawn(async move {
-            let taken = take(stream, shared, way).await;
-            drop(place);
+            let taken = take(stream, shared, way, place).await;
             if let Err(error) = taken {
                 log::debug!("a connection of another node came to nothing: {error}");
             }
@@ -126,7 +125,13 @@ async fn accept(listener: TcpListener, shared: Weak<Shared>, way: Arc<Way>, shak
     }
 }
 
-async fn take(stream: TcpStream, shared: Weak<Shared>, way: Arc<Way>) -> io::Result<()> {
+/// `place` is one of those for callers that have not shown yet who they are.
+async fn take(
+    stream: TcpStream,
+    shared: Weak<Shared>,
+    way: Arc<Way>,
+    place: OwnedSemaphorePermit,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let offered = palisade_trust::offered(&stream, HANDSHAKE_WAIT).await?;
     match (offered, shared.upgrade()) {
@@ -138,7 +143,7 @@ async fn take(stream: TcpStream, shared: Weak<Shared>, way: Arc<Way>) -> io::Res
             let site = shared.site.get();
             let stream = stream.into_std()?;
             if let Some(site) = site {
-                site.sensing().called(stream);
+                site.sensing().called(stream, place);
             }
             return Ok(());
         }

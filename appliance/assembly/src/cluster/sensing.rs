@@ -22,12 +22,13 @@ use palisade_membership::{
 use palisade_model::{Cluster, Command, EVICTION, EvictNodes, Membership, Node, ReadmitNode};
 use palisade_sys::affinity;
 use palisade_sys::clock::boot_time;
-use palisade_words::{LinkIndex, Uuid};
+use palisade_words::{Incarnation, LinkIndex, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -81,6 +82,8 @@ pub(crate) struct Counters {
     pub refused: AtomicU64,
     /// Bytes that were no heartbeat, or named another sender or link than their connection: it was closed.
     pub nonsense: AtomicU64,
+    /// Connections that were closed before anybody looked who it was: more came than the thread may be kept busy with.
+    pub turned_away: AtomicU64,
     /// Heartbeats that were not sent, as earlier ones had not left yet.
     pub held_up: AtomicU64,
 }
@@ -121,9 +124,9 @@ impl Sensing {
             .name("palisade-sense".into())
             .spawn(move || {
                 if let Err(error) = affinity::run_first() {
-                    log::info!(
+                    log::warn!(
                         "heartbeats have no claim to a processor before others ({error}): on a machine that is very busy this node may be \
-                         taken for a dead one; CAP_SYS_NICE gives it"
+                         taken for a dead one; LimitRTPRIO=1 in its unit, or CAP_SYS_NICE, gives it"
                     );
                 }
                 runtime.block_on(run(sensing, shared, member, way, events));
@@ -132,10 +135,10 @@ impl Sensing {
         Ok(())
     }
 
-    /// Another node has connected, to exchange heartbeats. Nothing is read of it yet.
-    pub(super) fn called(&self, caller: TcpStream) {
-        if self.events.try_send(Event::Caller(caller)).is_err() {
-            log::debug!("a connection for heartbeats was closed: too much waits to be looked at");
+    /// Somebody has connected to exchange heartbeats. Nothing is read of it yet; `place` is held until it has shown who it is.
+    pub(super) fn called(&self, caller: TcpStream, place: OwnedSemaphorePermit) {
+        if self.events.try_send(Event::Caller(caller, place)).is_err() {
+            self.counters.turned_away.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -172,7 +175,7 @@ async fn run(
     way: Arc<Way>,
     mut events: Receiver<Event>,
 ) {
-    let Some(me) = begun(&sensing, &shared).await else {
+    let Some(me) = begun(&sensing, &shared, &mut events).await else {
         return;
     };
     let times = LeaseTimes::default();
@@ -192,6 +195,7 @@ async fn run(
             returns: Returns::default(),
             links: Links::new(me.node, way, sensing.events.clone(), Arc::clone(&sensing), times),
             proposing: Arc::default(),
+            patience: Nanos(0),
         }
     };
     while !sensing.is_stopping() {
@@ -209,13 +213,19 @@ async fn run(
     }
 }
 
-/// Waits until this node knows in which of its runs it is.
-async fn begun(sensing: &Sensing, shared: &Weak<Shared>) -> Option<SensorIdentity> {
+/// Waits until this node knows in which of its runs it is, and all nodes can send heartbeats: nobody is held to what was not asked
+/// of him.
+async fn begun(
+    sensing: &Sensing,
+    shared: &Weak<Shared>,
+    events: &mut Receiver<Event>,
+) -> Option<SensorIdentity> {
     loop {
         let shared = shared.upgrade().filter(|_| !sensing.is_stopping())?;
         let cluster = shared.cluster();
         let own = cluster.nodes.get(&shared.name).map(|node| node.uuid);
-        if let (Some(node), Some(incarnation)) = (own, shared.incarnation.get()) {
+        let is_on = cluster.feature_level >= EVICTION;
+        if let (Some(node), Some(incarnation), true) = (own, shared.incarnation.get(), is_on) {
             return Some(SensorIdentity {
                 node,
                 incarnation: *incarnation,
@@ -224,7 +234,8 @@ async fn begun(sensing: &Sensing, shared: &Weak<Shared>) -> Option<SensorIdentit
             });
         }
         drop(shared);
-        tokio::time::sleep(BEGINS).await;
+        // Who calls meanwhile calls again.
+        let _ = tokio::time::timeout(BEGINS, events.recv()).await;
     }
 }
 
@@ -265,15 +276,21 @@ struct Room {
     links: Links,
     /// Something is on its way to the agreement.
     proposing: Arc<AtomicBool>,
+    /// Nothing is proposed before: what was proposed last may have been refused, and would be again.
+    patience: Nanos,
 }
 
 impl Room {
     fn take(&mut self, sensing: &Sensing, event: Event) {
-        let Some(heartbeat) = self.links.take(event) else {
+        let Some(arrived) = self.links.take(event) else {
             return;
         };
-        let (counter, refused) = match self.sensor.heard(&heartbeat, boot_time()) {
-            Ok(_) => (&sensing.counters.heard, None),
+        let (counter, refused) = match self.sensor.heard(&arrived.heartbeat, boot_time()) {
+            Ok(_) => {
+                self.links.opened(*arrived);
+                (&sensing.counters.heard, None)
+            }
+            // A link of a run that counts for nothing takes no other's place.
             Err(refusal) => (&sensing.counters.refused, Some(refusal)),
         };
         let count = counter.fetch_add(1, Ordering::Relaxed);
@@ -295,6 +312,8 @@ impl Room {
             let evicted = cluster.nodes.values().filter(evicted).map(|node| node.uuid);
             self.returns.evicted_are(&evicted.collect(), now);
             self.links.follow(&cluster);
+            self.sensor
+                .configured_are(&cluster.nodes.values().map(|node| node.uuid).collect());
             for node in cluster.nodes.values() {
                 let links = links::between(&cluster, self.me.node, node.uuid);
                 self.sensor.links_are(node.uuid, links);
@@ -302,16 +321,29 @@ impl Room {
             self.beat(sensing, now);
             self.take_back(shared, &cluster, &standing, now);
             *sensing.lock() = self.sensed(&cluster, now);
+        } else if self.links.has_lost() {
+            self.links.follow(&shared.cluster());
         }
-        if let Some(evict) = self.sensor.proposal(now)
-            && member.standing().role == MemberRole::Leader
-        {
+        let Some(evict) = self.sensor.proposal(now) else {
+            return;
+        };
+        let (cluster, standing) = (shared.cluster(), member.standing());
+        if evict.epoch == cluster.epoch && self.proposes(&cluster, &standing, &evict.nodes) {
             let command = EvictNodes {
                 epoch: evict.epoch,
                 nodes: evict.nodes,
             };
-            self.propose(shared, Command::EvictNodes(command));
+            self.propose(shared, Command::EvictNodes(command), now);
         }
+    }
+
+    /// Whether it is for this node to propose a change of the membership: it leads, or the one that does is no member, or among those
+    /// that are to be evicted. Of several that propose the same the first is right.
+    fn proposes(&self, cluster: &Cluster, standing: &MemberStanding, evicts: &BTreeSet<Uuid>) -> bool {
+        let is_active = |node: Uuid| cluster.node_by_id(node).is_some_and(|(_, node)| node.is_active());
+        let cannot = |leader: Uuid| evicts.contains(&leader) || !is_active(leader);
+        let is_led_by_one_that_cannot = standing.leader.is_some_and(|leader| cannot(leader.0));
+        standing.role == MemberRole::Leader || is_active(self.me.node) && is_led_by_one_that_cannot
     }
 
     fn beat(&self, sensing: &Sensing, now: Nanos) {
@@ -323,8 +355,8 @@ impl Room {
         }
     }
 
-    fn take_back(&self, shared: &Arc<Shared>, cluster: &Cluster, standing: &MemberStanding, now: Nanos) {
-        if standing.role != MemberRole::Leader || !self.sensor.is_settled(now) {
+    fn take_back(&mut self, shared: &Arc<Shared>, cluster: &Cluster, standing: &MemberStanding, now: Nanos) {
+        if !self.sensor.is_settled(now) || !self.proposes(cluster, standing, &BTreeSet::new()) {
             return;
         }
         let heard = |node| {
@@ -333,10 +365,13 @@ impl Room {
             since.filter(|_| !is_one_way)
         };
         let due = self.returns.due(&self.times, heard, now);
-        let Some(node) = due.into_iter().next() else {
-            return;
+        // A run that the cluster has not heard of yet is none that it would take back.
+        let heard = |node: Uuid| Some((node, self.sensor.run_of(node)?));
+        let is_known = |(node, run): &(Uuid, Incarnation)| {
+            let known = cluster.node_by_id(*node);
+            known.is_some_and(|(_, known)| known.incarnation == *run)
         };
-        let Some(incarnation) = self.sensor.run_of(node) else {
+        let Some((node, incarnation)) = due.into_iter().filter_map(heard).find(is_known) else {
             return;
         };
         let epoch = cluster.epoch;
@@ -345,14 +380,15 @@ impl Room {
             node,
             incarnation,
         };
-        self.propose(shared, Command::ReadmitNode(command));
+        self.propose(shared, Command::ReadmitNode(command), now);
     }
 
     /// Brings a change to the agreement, one at a time. What comes of it is seen in the cluster; who is refused judges anew.
-    fn propose(&self, shared: &Arc<Shared>, command: Command) {
-        if command.needs() > shared.cluster().feature_level || self.proposing.swap(true, Ordering::Relaxed) {
+    fn propose(&mut self, shared: &Arc<Shared>, command: Command, now: Nanos) {
+        if now < self.patience || self.proposing.swap(true, Ordering::Relaxed) {
             return;
         }
+        self.patience = now.after(self.times.heartbeat_every());
         let (shared, proposing) = (Arc::clone(shared), Arc::clone(&self.proposing));
         tokio::task::spawn_blocking(move || {
             let names = named(&shared.cluster(), &command);

@@ -218,6 +218,68 @@ fn a_link_over_which_nothing_ever_came_is_lost_and_one_that_is_none_any_more_is_
     assert_eq!(late.state(Uuid(2), bench.now), PeerState::Alive);
 }
 
+/// A node that becomes a member has its first word still to say: its connections are made only then.
+#[test]
+fn one_that_has_only_come_is_not_given_up_before_it_could_be_heard() {
+    let mut bench = Bench::new(3);
+    bench.dead.insert(2);
+    let two = SensedMembers {
+        epoch: Epoch(2),
+        ..members(2)
+    };
+    bench
+        .sensors
+        .iter_mut()
+        .for_each(|sensor| sensor.members_are(two.clone()));
+    assert_eq!(bench.run(2000), [None, None, None]);
+    let three = SensedMembers {
+        epoch: Epoch(3),
+        ..members(3)
+    };
+    bench
+        .sensors
+        .iter_mut()
+        .for_each(|sensor| sensor.members_are(three.clone()));
+    assert_eq!(
+        bench.run(900),
+        [None, None, None],
+        "as long as a lease and a silence"
+    );
+    // Who dies meanwhile is another matter.
+    bench.dead.insert(1);
+    let alone = bench.run(500);
+    assert_eq!(alone, [None, None, None], "one of three has no majority");
+    bench.dead.remove(&1);
+    bench.run(1000);
+    let proposed = bench.run(300);
+    assert_eq!(proposed[..2], [Some(vec![3]), Some(vec![3])]);
+}
+
+/// It wakes for its heartbeats, and not for what it has said already.
+#[test]
+fn what_is_proposed_already_does_not_keep_it_awake() {
+    let mut bench = Bench::new(3);
+    bench.dead.insert(2);
+    bench.run(1500);
+    assert_eq!(
+        bench.sensors[0]
+            .proposal(bench.now)
+            .map(|evict| evict.nodes.len()),
+        Some(1)
+    );
+    assert!(bench.sensors[0].next() > bench.now);
+}
+
+#[test]
+fn who_is_configured_no_more_is_forgotten() {
+    let mut bench = Bench::new(2);
+    assert!(bench.sensors[0].run_of(Uuid(2)).is_some());
+    bench.sensors[0].configured_are(&[Uuid(2), Uuid(3)].into());
+    assert!(bench.sensors[0].run_of(Uuid(2)).is_some());
+    bench.sensors[0].configured_are(&[Uuid(3)].into());
+    assert_eq!(bench.sensors[0].run_of(Uuid(2)), None);
+}
+
 #[test]
 fn a_node_that_comes_and_goes_counts_only_after_an_unbroken_time() {
     let mut bench = Bench::new(3);

@@ -64,13 +64,6 @@ impl Cluster {
                 told: readmit.incarnation,
             });
         }
-        if node.feature_level < self.feature_level {
-            return Err(Refusal::FeatureLevelTooLow {
-                node: name,
-                level: node.feature_level,
-                needed: self.feature_level,
-            });
-        }
         self.nodes.insert(
             name,
             Node {

@@ -88,7 +88,7 @@ impl Cluster {
             return Ok(Outcome::Unchanged { revision });
         }
         // One that joins is asked when it starts.
-        let mut members = self.nodes.iter().filter(|(_, node)| node.is_active());
+        let mut members = self.nodes.iter().filter(|(_, node)| node.has_joined());
         if let Some((name, node)) = members.find(|(_, node)| node.feature_level < raise.to) {
             return Err(Refusal::FeatureLevelTooLow {
                 node: name.clone(),

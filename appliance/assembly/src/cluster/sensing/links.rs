@@ -13,36 +13,37 @@ use palisade_model::limits::ADDRESSES_PER_NODE_MAX;
 use palisade_trust::Caller;
 use palisade_wire::{HEARING_PLACES_MAX, HEARING_ROW_BYTES, HEARTBEAT_HEAD_BYTES, Heartbeat};
 use palisade_words::{LinkIndex, Uuid};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{sleep, timeout};
 
 /// Heartbeats that wait to leave by one link: who is behind by more is told nothing by older ones.
 const FRAMES_MAX: usize = 4;
 
-/// Before an address that did not answer is tried again.
+/// Before an address is tried again that did not answer, or whose connection ended sooner than this.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Callers whose handshakes are made in a second, at most: each takes some 1 ms, of a thread that runs before others. All nodes of a
+/// group have called again within seconds after a restart.
+const CALLERS_PER_SECOND: u32 = 100;
 
 /// What comes to the thread.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// Another node has connected.
-    Caller(TcpStream),
-    /// A link can be used.
-    Opened {
-        peer: Uuid,
-        link: LinkIndex,
-        connection: u64,
-        frames: Sender<Vec<u8>>,
-    },
+    /// Somebody has connected, and holds a place until he has shown who he is.
+    Caller(TcpStream, OwnedSemaphorePermit),
+    /// A link that this node has made can be used.
+    Opened(Uuid, Opening),
     /// A heartbeat has come, of the node that its connection is with.
-    Heard(Box<Heartbeat>),
+    Heard(Box<Arrived>),
     /// A connection has ended, or could not be made.
     Ended {
         peer: Uuid,
@@ -53,19 +54,31 @@ pub(super) enum Event {
     Stop,
 }
 
+/// A connection over which heartbeats can be sent from now on.
 #[derive(Debug)]
-struct Link {
+pub(super) struct Opening {
+    link: LinkIndex,
     connection: u64,
     frames: Sender<Vec<u8>>,
+}
+
+/// A heartbeat, and with the first of a caller the way back.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub heartbeat: Heartbeat,
+    opens: Option<Opening>,
 }
 
 /// All connections of the thread.
 #[derive(Debug)]
 pub(super) struct Links {
     me: Uuid,
-    open: BTreeMap<(Uuid, LinkIndex), Link>,
-    /// Connections of ours that are being made or are in use.
-    made: BTreeSet<(Uuid, LinkIndex)>,
+    open: BTreeMap<(Uuid, LinkIndex), Opening>,
+    /// Connections of ours that are being made or are in use, each to which address.
+    made: BTreeMap<(Uuid, LinkIndex), SocketAddr>,
+    /// One has ended since the last look at who is to be called.
+    has_lost: bool,
+    callers: Callers,
     last: u64,
     ends: Ends,
 }
@@ -96,7 +109,9 @@ impl Links {
         Links {
             me,
             open: BTreeMap::new(),
-            made: BTreeSet::new(),
+            made: BTreeMap::new(),
+            has_lost: false,
+            callers: Callers::default(),
             last: 0,
             ends: Ends {
                 way,
@@ -110,22 +125,20 @@ impl Links {
     }
 
     /// Takes what has come; a heartbeat is handed back.
-    pub fn take(&mut self, event: Event) -> Option<Box<Heartbeat>> {
+    pub fn take(&mut self, event: Event) -> Option<Box<Arrived>> {
         match event {
-            Event::Heard(heartbeat) => return Some(heartbeat),
-            Event::Caller(socket) => {
-                self.last += 1;
-                tokio::spawn(self.ends.clone().taken(socket, self.last));
-            }
-            Event::Opened {
-                peer,
-                link,
-                connection,
-                frames,
-            } => {
-                // The one of before ends when nobody has anything to send by it.
-                self.open.insert((peer, link), Link { connection, frames });
-            }
+            Event::Heard(arrived) => return Some(arrived),
+            Event::Caller(socket, place) => match self.callers.may_come(Instant::now()) {
+                true => {
+                    self.last += 1;
+                    tokio::spawn(self.ends.clone().taken(socket, place, self.me, self.last));
+                }
+                false => {
+                    let counters = &self.ends.exchange.sensing.counters;
+                    counters.turned_away.fetch_add(1, Ordering::Relaxed);
+                }
+            },
+            Event::Opened(peer, opening) => self.open_with(peer, opening),
             Event::Ended {
                 peer,
                 link,
@@ -141,6 +154,7 @@ impl Links {
                 }
                 if self.calls(peer) {
                     self.made.remove(&at);
+                    self.has_lost = true;
                 }
             }
             Event::Stop => {}
@@ -148,15 +162,41 @@ impl Links {
         None
     }
 
-    /// Connects to who has come, and lets go of who has left.
+    /// A heartbeat counts: if it was the first of a caller, the way back is open.
+    pub fn opened(&mut self, arrived: Arrived) {
+        if let Some(opening) = arrived.opens {
+            self.open_with(arrived.heartbeat.node, opening);
+        }
+    }
+
+    fn open_with(&mut self, peer: Uuid, opening: Opening) {
+        // The one of before ends when nobody has anything to send by it.
+        self.open.insert((peer, opening.link), opening);
+    }
+
+    /// Whether one of those that this node makes has ended since it was last looked at.
+    pub fn has_lost(&self) -> bool {
+        self.has_lost
+    }
+
+    /// Connects to who has come, and lets go of who has left, or is elsewhere.
     pub fn follow(&mut self, cluster: &Cluster) {
         let me = self.me;
-        self.open
-            .retain(|(peer, link), _| link.0 < between(cluster, me, *peer));
+        self.has_lost = false;
+        let made = &self.made;
+        self.open.retain(|(peer, link), open| {
+            let is_link = link.0 < between(cluster, me, *peer) && !open.frames.is_closed();
+            let address = cluster
+                .node_by_id(*peer)
+                .and_then(|(_, node)| node.addresses.get(usize::from(link.0)));
+            let is_there = made.get(&(*peer, *link)).is_none_or(|made| Some(made) == address);
+            is_link && is_there
+        });
         for node in cluster.nodes.values().filter(|node| me < node.uuid) {
             let addresses = node.addresses.iter().take(ADDRESSES_PER_NODE_MAX);
             for (link, address) in (0..).map(LinkIndex).zip(addresses) {
-                if self.made.insert((node.uuid, link)) {
+                if let Entry::Vacant(made) = self.made.entry((node.uuid, link)) {
+                    made.insert(*address);
                     self.last += 1;
                     let made = self.ends.clone().made(node.uuid, link, *address, self.last);
                     tokio::spawn(made);
@@ -187,6 +227,7 @@ impl Links {
 impl Ends {
     /// Connects, and goes on until that ends.
     async fn made(self, peer: Uuid, link: LinkIndex, address: SocketAddr, connection: u64) {
+        let begun = Instant::now();
         match self.way.connect_for_heartbeats(peer, address).await {
             Ok(stream) => {
                 let ended = self.exchange.run(stream, peer, Some(link), connection).await;
@@ -194,12 +235,15 @@ impl Ends {
             }
             Err(error) => log::debug!("heartbeats cannot reach node {peer} at {address}: {error}"),
         }
-        sleep(PAUSE).await;
+        // One that was good until now is made anew at once: the others wait for heartbeats.
+        if begun.elapsed() < PAUSE {
+            sleep(PAUSE).await;
+        }
         self.exchange.ended(peer, link, connection).await;
     }
 
     /// Finds out who has connected, and goes on until that ends.
-    async fn taken(self, socket: TcpStream, connection: u64) {
+    async fn taken(self, socket: TcpStream, place: OwnedSemaphorePermit, me: Uuid, connection: u64) {
         let accepted = async {
             socket.set_nonblocking(true)?;
             let stream = tokio::net::TcpStream::from_std(socket)?;
@@ -214,6 +258,11 @@ impl Ends {
             },
             Err(error) => return log::debug!("heartbeats of another node came to nothing: {error}"),
         };
+        drop(place);
+        if peer >= me {
+            let error = io::Error::other("of two nodes the one with the lower id connects");
+            return self.exchange.refuse(peer, &error);
+        }
         let ended = self.exchange.run(stream, peer, None, connection).await;
         log::debug!("heartbeats with node {peer}: {ended}");
     }
@@ -227,13 +276,20 @@ impl Exchange {
     {
         let (mut reads, writes) = tokio::io::split(stream);
         let (frames, leave) = channel(FRAMES_MAX);
-        let mut frames = Some(frames);
-        if let (Some(link), Some(frames)) = (link, frames.take_if(|_| link.is_some())) {
-            self.opened(peer, link, connection, frames).await;
+        let mut opening = Some(|link| Opening {
+            link,
+            connection,
+            frames,
+        });
+        if let Some(link) = link
+            && let Some(opening) = opening.take()
+        {
+            // Nobody takes it when the thread has ended.
+            let _ = self.events.send(Event::Opened(peer, opening(link))).await;
         }
+        let mut known = link;
         let silent = self.times.detection.duration();
         let read = async {
-            let mut known = link;
             loop {
                 let heartbeat = match timeout(silent, next(&mut reads)).await {
                     Ok(Ok(heartbeat)) => heartbeat,
@@ -241,26 +297,25 @@ impl Exchange {
                         if error.kind() == io::ErrorKind::InvalidData {
                             self.refuse(peer, &error);
                         }
-                        return (known, error);
+                        return error;
                     }
-                    Err(_) => return (known, io::Error::other("nothing came for too long")),
+                    Err(_) => return io::Error::other("nothing came for too long"),
                 };
                 if let Err(error) = fits(&heartbeat, peer, known) {
                     self.refuse(peer, &error);
-                    return (known, error);
+                    return error;
                 }
-                if let Some(frames) = frames.take() {
-                    known = Some(heartbeat.link);
-                    self.opened(peer, heartbeat.link, connection, frames).await;
-                }
-                if self.events.send(Event::Heard(Box::new(heartbeat))).await.is_err() {
-                    return (known, io::Error::other("this node stops"));
+                known = Some(heartbeat.link);
+                let opens = opening.take().map(|opening| opening(heartbeat.link));
+                let arrived = Box::new(Arrived { heartbeat, opens });
+                if self.events.send(Event::Heard(arrived)).await.is_err() {
+                    return io::Error::other("this node stops");
                 }
             }
         };
-        let (known, ended) = tokio::select! {
+        let ended = tokio::select! {
             ended = read => ended,
-            error = send(writes, leave, silent) => (link, error),
+            error = send(writes, leave, silent) => error,
         };
         if let (None, Some(known)) = (link, known) {
             self.ended(peer, known, connection).await;
@@ -277,19 +332,6 @@ impl Exchange {
         }
     }
 
-    async fn opened(&self, peer: Uuid, link: LinkIndex, connection: u64, frames: Sender<Vec<u8>>) {
-        // The thread has ended when nobody takes it.
-        let _ = self
-            .events
-            .send(Event::Opened {
-                peer,
-                link,
-                connection,
-                frames,
-            })
-            .await;
-    }
-
     async fn ended(&self, peer: Uuid, link: LinkIndex, connection: u64) {
         let _ = self
             .events
@@ -299,6 +341,26 @@ impl Exchange {
                 connection,
             })
             .await;
+    }
+}
+
+/// How many callers have come in this second.
+#[derive(Debug, Default)]
+struct Callers {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Callers {
+    fn may_come(&mut self, now: Instant) -> bool {
+        if self
+            .since
+            .is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1))
+        {
+            (self.since, self.count) = (Some(now), 0);
+        }
+        self.count += 1;
+        self.count <= CALLERS_PER_SECOND
     }
 }
 

@@ -64,7 +64,7 @@ impl Room {
     /// The link is open, and stays so as long as somebody has what comes back.
     async fn opened(&mut self) -> Sender<Vec<u8>> {
         match self.event().await {
-            Event::Opened { frames, .. } => frames,
+            Event::Opened(PEER, opening) => opening.frames,
             other => panic!("{other:?}"),
         }
     }
@@ -84,17 +84,18 @@ async fn who_is_called_learns_which_link_it_is() {
     let bytes = said.encode();
     room.says(&bytes[..50]).await;
     room.says(&bytes[50..]).await;
-    let Event::Opened {
-        peer,
-        link,
-        connection,
-        frames,
-    } = room.event().await
-    else {
-        panic!("the link is open")
+    let Event::Heard(arrived) = room.event().await else {
+        panic!("the first heartbeat opens the way back")
     };
-    assert_eq!((peer, link, connection), (PEER, LinkIndex(2), 3));
-    assert!(matches!(room.event().await, Event::Heard(heard) if *heard == said));
+    assert_eq!(arrived.heartbeat, said);
+    let opening = arrived.opens.unwrap();
+    assert_eq!((opening.link, opening.connection), (LinkIndex(2), 3));
+    let frames = opening.frames;
+    room.says(&heartbeat(PEER, 2).encode()).await;
+    let Event::Heard(second) = room.event().await else {
+        panic!("it goes on")
+    };
+    assert!(second.opens.is_none());
     frames.send(b"tick".to_vec()).await.unwrap();
     let mut seen = [0; 4];
     room.other.read_exact(&mut seen).await.unwrap();
@@ -110,6 +111,23 @@ async fn who_is_called_learns_which_link_it_is() {
             connection: 3
         })
     ));
+}
+
+/// The thread runs before others: strangers must not keep it busy.
+#[test]
+fn so_many_callers_are_looked_at_in_a_second() {
+    let (mut callers, now) = (Callers::default(), Instant::now());
+    let may = |callers: &mut Callers, now| {
+        (0..3 * CALLERS_PER_SECOND)
+            .filter(|_| callers.may_come(now))
+            .count()
+    };
+    assert_eq!(may(&mut callers, now), CALLERS_PER_SECOND as usize);
+    assert_eq!(may(&mut callers, now + Duration::from_millis(999)), 0);
+    assert_eq!(
+        may(&mut callers, now + Duration::from_secs(1)),
+        CALLERS_PER_SECOND as usize
+    );
 }
 
 /// A link that is used anew has another connection: the one of before ends.
