@@ -3,6 +3,7 @@
 //! else, and taken back when it is heard; a guest on a disk of its own node notices nothing of any of it, and one whose disk lies behind
 //! another node goes on over the other subnet.
 
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::appliance::{Appliance, MIB};
 use crate::failure::{Failure, Outcome, demand};
 use crate::fio::VerifyLoad;
 use crate::lab::Lab;
-use crate::network::HostNetwork;
+use crate::network::{HostNetwork, within};
 use crate::process::{signal, wait_until};
 use crate::scenarios::step;
 use crate::vm::VmPlan;
@@ -25,6 +26,9 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(120);
 
 /// For so long nobody must be given up who is heard over one link.
 const WATCHED: Duration = Duration::from_secs(4);
+
+/// More than a node looks at at once.
+const SILENT_CALLERS: usize = 200;
 
 /// The port of every node.
 const PORT: u16 = 7781;
@@ -94,6 +98,27 @@ pub fn run(lab: &Lab) -> Outcome {
     step(
         "one of two links of a node was cut: it limps, is named and stays; a guest over it had every block right",
     );
+
+    // Callers that say nothing, while a node has to connect anew.
+    let epoch = nodes.epoch(0)?;
+    let door = (network.address(0, 0), PORT);
+    let silent = within(&network.namespace(2), || {
+        let callers = (0..SILENT_CALLERS).map(|_| TcpStream::connect(door));
+        callers.collect::<Result<Vec<_>, _>>()
+    })?;
+    let silent = silent.map_err(|error| Failure::during("a silent caller", error))?;
+    network.cut(0, 0)?;
+    nodes.wait_condition(1, 0, "limping")?;
+    network.plug_in(0, 0)?;
+    nodes.all_well()?;
+    demand(
+        nodes.epoch(0)? == epoch,
+        "a node was given up as others kept its door busy",
+    )?;
+    drop(silent);
+    step(format!(
+        "{SILENT_CALLERS} callers that say nothing keep no node from another"
+    ));
 
     // From here on the guest of the first node writes all the time.
     let own_load = VerifyLoad::new("vda", 4).no_faster_than(1024);
