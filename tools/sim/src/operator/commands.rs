@@ -5,8 +5,8 @@ use crate::rng::Rng;
 use palisade_model::{
     AddDisk, AddNode, AddPath, ChangeNode, ChangeVolume, Cluster, Command, CreateAttachment, CreateVolume,
     DeleteAttachment, DeleteVolume, EvictNodes, FEATURE_LEVEL, GrowVolume, InitCluster, Limits, Medium,
-    MediumRecord, NodeRole, NodeStarted, RaiseFeatureLevel, ReadmitNode, RecordCleared, RemoveDisk,
-    RemoveNode, RemovePath, Usage,
+    MediumRecord, Membership, NodeRole, NodeStarted, RaiseFeatureLevel, ReadmitNode, RecordCleared,
+    RemoveDisk, RemoveNode, RemovePath, Usage,
 };
 use palisade_wire::Geometry;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
@@ -38,10 +38,9 @@ pub(super) fn id_of(node: u64) -> Uuid {
 pub(super) fn draw_of_node(rng: &mut Rng, cluster: &Cluster) -> Result<Command, String> {
     let other = name("node", 1)?;
     let addresses = vec![SocketAddr::from(([192, 0, 2, 1], rng.between(1, 3) as u16))];
-    Ok(match rng.below(13) {
-        11 => draw_eviction(rng, cluster, 1),
-        12 => draw_return(rng, cluster, 1),
-        7..=10 => return draw_of_path(rng, cluster),
+    Ok(match rng.below(14) {
+        12 | 13 => draw_membership(rng, cluster, 1),
+        7..=11 => return draw_of_path(rng, cluster),
         6 => Command::RaiseFeatureLevel(RaiseFeatureLevel { to: FEATURE_LEVEL }),
         0 => Command::AddNode(AddNode {
             name: other,
@@ -68,22 +67,22 @@ pub(super) fn draw_of_node(rng: &mut Rng, cluster: &Cluster) -> Result<Command, 
     })
 }
 
-/// Draws that a node is given up, at times as was judged of other members.
-pub(super) fn draw_eviction(rng: &mut Rng, cluster: &Cluster, node: u64) -> Command {
-    Command::EvictNodes(EvictNodes {
-        epoch: judged(rng, cluster),
-        nodes: [id_of(node)].into(),
-    })
-}
-
-/// Draws that a node is taken back.
-pub(super) fn draw_return(rng: &mut Rng, cluster: &Cluster, node: u64) -> Command {
-    let known = cluster.node_by_id(id_of(node));
-    Command::ReadmitNode(ReadmitNode {
-        epoch: judged(rng, cluster),
-        node: id_of(node),
-        incarnation: known.map(|(_, node)| node.incarnation).unwrap_or_default(),
-    })
+/// Draws that a node is given up, or taken back when it was; at times as was judged of other members, or not as things are.
+pub(super) fn draw_membership(rng: &mut Rng, cluster: &Cluster, node: u64) -> Command {
+    let (epoch, id) = (judged(rng, cluster), id_of(node));
+    let known = cluster.node_by_id(id).map(|(_, node)| node);
+    let is_out = known.is_some_and(|node| node.membership == Membership::Evicted);
+    match is_out != rng.one_in(8) {
+        true => Command::ReadmitNode(ReadmitNode {
+            epoch,
+            node: id,
+            incarnation: known.map(|node| node.incarnation).unwrap_or_default(),
+        }),
+        false => Command::EvictNodes(EvictNodes {
+            epoch,
+            nodes: [id].into(),
+        }),
+    }
 }
 
 fn judged(rng: &mut Rng, cluster: &Cluster) -> Epoch {

@@ -11,7 +11,7 @@
 //! - a node that was given up goes on with its own disks, and loses nothing of what was given to it;
 //! - once all have heard of everything, each disk says what the cluster says, and no node has anything left to do.
 
-use super::commands::{draw_eviction, draw_for, draw_return, id_of};
+use super::commands::{draw_for, draw_membership, id_of};
 use super::disks::Disks;
 use super::log::{Fate, Log};
 use super::name;
@@ -23,8 +23,8 @@ use crate::rng::{Rng, RunHash};
 use palisade_block::Nanos;
 use palisade_consensus::{Agreement, ProposeError};
 use palisade_model::{
-    AddNode, ChangeNode, Cluster, Command, FEATURE_LEVEL, NodeRole, NodeStarted, Outcome, RaiseFeatureLevel,
-    RemoveNode, check,
+    AddNode, ChangeNode, Cluster, Command, FEATURE_LEVEL, Membership, NodeRole, NodeStarted, Outcome,
+    RaiseFeatureLevel, RemoveNode, check,
 };
 use palisade_wire::DecodeError;
 use palisade_words::Name;
@@ -152,16 +152,15 @@ impl Nodes {
         } else {
             at
         };
-        let command = match rng.below(9) {
+        let seen = &self.members[at].cluster;
+        let is_out = seen
+            .nodes
+            .get(&self.members[of].name)
+            .is_some_and(|node| node.membership == Membership::Evicted);
+        let command = match rng.below(8) {
             0 => self.let_in(of),
-            // Out of the view of who proposes, which may be behind.
-            8 => {
-                let (seen, number) = (&self.members[at].cluster, self.members[of].number);
-                match rng.one_in(3) {
-                    true => draw_eviction(rng, seen, number),
-                    false => draw_return(rng, seen, number),
-                }
-            }
+            // Out of the view of who proposes, which may be behind. Who was given up comes back before long.
+            3 if is_out || rng.one_in(6) => draw_membership(rng, seen, self.members[of].number),
             1 => Command::ChangeNode(ChangeNode {
                 name: self.members[of].name.clone(),
                 addresses: None,
