@@ -75,6 +75,15 @@ macro_rules! operators_rows {
                  A node that is gone for good is taken out with `palisade node remove` when nothing lies on it",
         clears: Clears::WithItsCause,
     }
+    ClusterIdentityCopied {
+        code: "cluster_identity_copied", severity: Degraded,
+        means: "A node is there twice: two programs say to be it. The one that started later counts, and the other one for nothing.",
+        guest: "What only the other one serves stands still.",
+        metric: "palisade_heartbeats_total",
+        remedy: "find the machine that was copied from that of {name} and stop its daemon; then restart the one of {name}, which counts \
+                 again as it started later. The copy joins as another node with a state directory of its own",
+        clears: Clears::WithItsCause,
+    }
     ApiSocketLost {
         code: "api_socket_lost", severity: Degraded,
         means: "The file of the Unix socket by which operators come in is not in its place: somebody has deleted or replaced it.",

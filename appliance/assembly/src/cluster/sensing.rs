@@ -17,7 +17,8 @@ use links::{Event, Links};
 use palisade_block::Nanos;
 use palisade_consensus::raft::{ClusterMember, MemberRole, MemberStanding};
 use palisade_membership::{
-    LeaseTimes, LogPosition, PeerState, Returns, SensedMembers, Sensor, SensorIdentity, VoterSets,
+    HeartbeatRefusal, LeaseTimes, LogPosition, PeerState, Returns, SensedMembers, Sensor, SensorIdentity,
+    VoterSets,
 };
 use palisade_model::{Cluster, Command, EVICTION, EvictNodes, Membership, Node, ReadmitNode};
 use palisade_sys::affinity;
@@ -37,6 +38,12 @@ const EVENTS_MAX: usize = 256;
 
 /// How often it is looked whether this node knows its own run: before that it is nobody to the others.
 const BEGINS: Duration = Duration::from_millis(20);
+
+/// Heartbeats of a run that counts for nothing may be late, for a moment. Who still sends them after so long is a copy.
+const COPY_AFTER: Nanos = Nanos::from_secs(3);
+
+/// A copy that has sent none for so long is gone.
+const COPY_GONE: Nanos = Nanos::from_secs(10);
 
 /// Weight of a member: ties go to the side that has more of it. All have the same until an operator can say otherwise.
 const WEIGHT: u32 = 1;
@@ -60,6 +67,8 @@ pub(crate) struct Sensed {
     pub is_left_out: bool,
     /// All other nodes.
     pub peers: BTreeMap<Uuid, SensedPeer>,
+    /// Nodes that are there as two runs at once, each with what was said to the one that counts for nothing.
+    pub copied: BTreeMap<Uuid, String>,
 }
 
 /// What is known of another node.
@@ -194,6 +203,7 @@ async fn run(
             sensor: Sensor::new(me, times, members, boot_time()),
             returns: Returns::default(),
             links: Links::new(me.node, way, sensing.events.clone(), Arc::clone(&sensing), times),
+            copies: BTreeMap::new(),
             proposing: Arc::default(),
             patience: Nanos(0),
         }
@@ -267,6 +277,13 @@ fn members(cluster: &Cluster, standing: &MemberStanding) -> SensedMembers {
     }
 }
 
+/// Another run of a node than the one that counts.
+struct Copy {
+    first: Nanos,
+    last: Nanos,
+    refusal: HeartbeatRefusal,
+}
+
 /// What the thread has.
 struct Room {
     me: SensorIdentity,
@@ -274,6 +291,7 @@ struct Room {
     sensor: Sensor,
     returns: Returns,
     links: Links,
+    copies: BTreeMap<Uuid, Copy>,
     /// Something is on its way to the agreement.
     proposing: Arc<AtomicBool>,
     /// Nothing is proposed before: what was proposed last may have been refused, and would be again.
@@ -291,7 +309,10 @@ impl Room {
                 (&sensing.counters.heard, None)
             }
             // A link of a run that counts for nothing takes no other's place.
-            Err(refusal) => (&sensing.counters.refused, Some(refusal)),
+            Err(refusal) => {
+                self.note_copy(arrived.heartbeat.node, refusal);
+                (&sensing.counters.refused, Some(refusal))
+            }
         };
         let count = counter.fetch_add(1, Ordering::Relaxed);
         // The first, and then ever fewer: it goes on for as long as somebody does that.
@@ -300,6 +321,18 @@ impl Room {
                 "a heartbeat counts for nothing (the {}. of these): {refusal}",
                 count + 1
             );
+        }
+    }
+
+    fn note_copy(&mut self, node: Uuid, refusal: HeartbeatRefusal) {
+        if let HeartbeatRefusal::Twice { .. } | HeartbeatRefusal::EarlierRun { .. } = refusal {
+            let now = boot_time();
+            let copy = self.copies.entry(node).or_insert(Copy {
+                first: now,
+                last: now,
+                refusal,
+            });
+            (copy.last, copy.refusal) = (now, refusal);
         }
     }
 
@@ -320,6 +353,7 @@ impl Room {
             }
             self.beat(sensing, now);
             self.take_back(shared, &cluster, &standing, now);
+            self.copies.retain(|_, copy| now.since(copy.last) < COPY_GONE);
             *sensing.lock() = self.sensed(&cluster, now);
         } else if self.links.has_lost() {
             self.links.follow(&shared.cluster());
@@ -417,6 +451,12 @@ impl Room {
             is_settled: self.sensor.is_settled(now),
             is_left_out: self.sensor.is_left_out(now),
             peers: others.map(|node| (node.uuid, peer(node.uuid))).collect(),
+            copied: self
+                .copies
+                .iter()
+                .filter(|(_, copy)| copy.last.since(copy.first) >= COPY_AFTER)
+                .map(|(node, copy)| (*node, copy.refusal.to_string()))
+                .collect(),
         }
     }
 }

@@ -77,6 +77,10 @@ pub(super) const OTHERWISE: &[(FindingKind, &str)] = &[
         F::ClusterMemberLimps,
         "heartbeats that come over some links only, late, or after a long way",
     ),
+    (
+        F::ClusterIdentityCopied,
+        "heartbeats of another run of a node than the one that counts, for some seconds",
+    ),
     (F::ClusterMemberEvicted, "what the cluster has agreed on"),
     (F::SuperblockDamaged, "the reading of a disk's two superblocks"),
     (

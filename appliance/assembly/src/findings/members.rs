@@ -24,7 +24,12 @@ pub fn findings(cluster: &Cluster, own: &Name, sensed: &Sensed, now: Nanos) -> V
         };
         Some((kind, name.clone(), said))
     };
-    cluster.nodes.iter().filter_map(about).collect()
+    let copied = sensed.copied.iter().filter_map(|(node, said)| {
+        let (name, _) = cluster.node_by_id(*node)?;
+        let said = format!("node {name} is there twice: {said}");
+        Some((FindingKind::ClusterIdentityCopied, name.clone(), said))
+    });
+    cluster.nodes.iter().filter_map(about).chain(copied).collect()
 }
 
 fn evicted(name: &Name, node: &Node, own: &Name, sensed: &Sensed, now: Nanos) -> String {

@@ -32,7 +32,21 @@ fn sensed(state: PeerState) -> Sensed {
         is_settled: true,
         is_left_out: false,
         peers: BTreeMap::from([(Uuid(2), peer)]),
+        copied: BTreeMap::new(),
     }
+}
+
+/// A machine that was copied with its state directory: both say to be one node, and one of them counts for nothing.
+#[test]
+fn a_node_that_is_there_twice_is_named() {
+    let mut seen = sensed(PeerState::Alive);
+    seen.copied = BTreeMap::from([
+        (Uuid(2), "stop one".to_owned()),
+        (Uuid(9), "none of ours".to_owned()),
+    ]);
+    let kind = FindingKind::ClusterIdentityCopied;
+    let said = "node b is there twice: stop one";
+    assert_eq!(of(&cluster(), &seen), [(kind, "b".to_owned(), said.to_owned())]);
 }
 
 fn of(cluster: &Cluster, sensed: &Sensed) -> Vec<(FindingKind, String, String)> {
