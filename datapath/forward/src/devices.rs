@@ -85,29 +85,30 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
         Some(session.standing())
     }
 
+    /// The places for sessions, and what a session has around it.
+    fn parts(&mut self) -> (&mut [Option<NodeSession>], Around<'_, D>) {
+        let around = Around {
+            hands: &mut self.inner,
+            now: self.now,
+            ended: &mut self.ended,
+            reports: &mut self.reports,
+        };
+        (&mut self.sessions, around)
+    }
+
     /// Does something with a session, if there is one in that place.
     fn with(&mut self, place: SessionPlace, what: impl FnOnce(&mut NodeSession, &mut Around<'_, D>)) {
-        let room = self.sessions.get_mut(usize::from(place.0));
+        let (sessions, mut around) = self.parts();
+        let room = sessions.get_mut(usize::from(place.0));
         if let Some(session) = room.and_then(Option::as_mut) {
-            let mut around = Around {
-                hands: &mut self.inner,
-                now: self.now,
-                ended: &mut self.ended,
-                reports: &mut self.reports,
-            };
             what(session, &mut around);
         }
     }
 
     /// Does something with each session.
     fn each(&mut self, mut what: impl FnMut(&mut NodeSession, &mut Around<'_, D>)) {
-        for session in self.sessions.iter_mut().flatten() {
-            let mut around = Around {
-                hands: &mut self.inner,
-                now: self.now,
-                ended: &mut self.ended,
-                reports: &mut self.reports,
-            };
+        let (sessions, mut around) = self.parts();
+        for session in sessions.iter_mut().flatten() {
             what(session, &mut around);
         }
     }
@@ -121,16 +122,12 @@ impl<D: Devices + FrameLinks> PeerDevices<D> {
         if self.sessions.len() <= usize::from(place.0) {
             self.sessions.resize_with(usize::from(place.0) + 1, || None);
         }
-        let mut around = Around {
-            hands: &mut self.inner,
-            now: self.now,
-            ended: &mut self.ended,
-            reports: &mut self.reports,
-        };
+        let (epoch, have_landed) = (self.epoch, self.have_landed);
+        let (_, mut around) = self.parts();
         let mut session = NodeSession::new(place, ends, settings, end, &mut around);
         if let Ok(session) = &mut session {
-            session.set_epoch(self.epoch);
-            if self.have_landed {
+            session.set_epoch(epoch);
+            if have_landed {
                 session.earlier_runs_landed(&mut around);
             }
         }
