@@ -31,9 +31,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::runtime::{Builder, Runtime};
 pub(crate) use way::Way;
 
-/// What the door for nodes takes.
-const SERVED: [Purpose; 4] = [Purpose::Raft, Purpose::Port, Purpose::Heartbeat, Purpose::Join];
-
 /// Why a node is no member although it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -220,7 +217,7 @@ fn connector(credentials: &Credentials, roster: &Arc<Roster>, counters: &Arc<Ref
 fn acceptor(credentials: &Credentials, roster: &Arc<Roster>, counters: &Arc<RefusalCounters>) -> Acceptor {
     Acceptor::new(
         credentials.clone(),
-        &SERVED,
+        &Purpose::ALL,
         Arc::clone(roster),
         Arc::clone(counters),
     )

@@ -70,7 +70,7 @@ pub fn end(state_dir: &Path) {
 }
 
 /// Tells one run of the machine from another.
-fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }

@@ -12,6 +12,7 @@
 mod links;
 
 use crate::cluster::Way;
+use crate::last_run::boot_id;
 use crate::shared::Shared;
 use links::{Event, Links};
 use palisade_block::Nanos;
@@ -251,8 +252,7 @@ async fn begun(
 
 /// Which run of this machine it is; nil where the kernel does not tell.
 fn boot() -> Uuid {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let parsed = uuid::Uuid::parse_str(text.trim());
+    let parsed = uuid::Uuid::parse_str(&boot_id());
     Uuid(parsed.map(|id| id.as_u128()).unwrap_or_default())
 }
 
@@ -282,6 +282,11 @@ struct Copy {
     first: Nanos,
     last: Nanos,
     refusal: HeartbeatRefusal,
+}
+
+/// Of two nodes the one that is called by the other: by its addresses links are numbered.
+pub(crate) fn called<'a>(one: &'a Node, other: &'a Node) -> &'a Node {
+    if one.uuid < other.uuid { other } else { one }
 }
 
 /// What the thread has.

@@ -1,6 +1,6 @@
 //! The cluster as this node knows it, for operators.
 
-use crate::cluster::sensing::Sensed;
+use crate::cluster::sensing::{Sensed, called};
 use crate::findings::members;
 use crate::shared::Shared;
 use palisade_api::{ClusterMember, ClusterPart, ClusterStatus, MemberCondition};
@@ -88,9 +88,9 @@ fn member(
     };
     let this = cluster.nodes.get(&shared.name);
     let own = this.map(|node| node.uuid) == Some(node.uuid);
-    let sensed = seen.peers.get(&node.uuid);
-    // Links are numbered by the addresses of the node that is called.
-    let called = this.filter(|this| this.uuid > node.uuid).unwrap_or(node);
+    let (sensed, now) = (seen.peers.get(&node.uuid), boot_time());
+    let judged = sensed.filter(|_| seen.is_settled);
+    let called = this.map_or(node, |this| called(this, node));
     let is_leader = standing.is_some_and(|standing| standing.role == MemberRole::Leader);
     let logged = standing.and_then(|standing| standing.logged).unwrap_or_default();
     let matches = peer.and_then(|peer| peer.matches);
@@ -110,14 +110,10 @@ fn member(
             true => Some(0),
             false => sensed
                 .and_then(|sensed| sensed.heard)
-                .map(|heard| boot_time().since(heard).0 / 1_000_000),
+                .map(|heard| now.since(heard).0 / 1_000_000),
         },
-        condition: sensed
-            .filter(|_| seen.is_settled)
-            .map(|sensed| condition(&sensed.state)),
-        unwell: sensed
-            .filter(|_| seen.is_settled)
-            .and_then(|sensed| members::words(&sensed.state, called, boot_time())),
+        condition: judged.map(|sensed| condition(&sensed.state)),
+        unwell: judged.and_then(|sensed| members::words(&sensed.state, called, now)),
         addresses: summary.peer_addresses,
         failure_domain: summary.failure_domain,
     }

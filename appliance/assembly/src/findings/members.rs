@@ -1,6 +1,6 @@
 //! Other nodes that are not heard or not well, and nodes that were given up.
 
-use crate::cluster::sensing::Sensed;
+use crate::cluster::sensing::{Sensed, called};
 use palisade_api::FindingKind;
 use palisade_block::Nanos;
 use palisade_membership::{Limp, PeerState};
@@ -62,9 +62,7 @@ fn unwell(
 ) -> Option<(FindingKind, String)> {
     let peer = sensed.peers.get(&node.uuid).filter(|_| sensed.is_settled)?;
     let own = cluster.nodes.get(own)?;
-    // Links are numbered by the addresses of the node that is called.
-    let called = if own.uuid < node.uuid { node } else { own };
-    let said = words(&peer.state, called, now)?;
+    let said = words(&peer.state, called(own, node), now)?;
     let kind = match peer.state {
         PeerState::Alive | PeerState::Limping(_) => FindingKind::ClusterMemberLimps,
         PeerState::OneWay { .. } | PeerState::Silent { .. } => FindingKind::ClusterMemberSilent,

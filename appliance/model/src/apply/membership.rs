@@ -18,9 +18,7 @@ impl Cluster {
     pub(super) fn evict_nodes(&mut self, evict: &EvictNodes) -> Result<Outcome, Refusal> {
         let revision = self.generation;
         self.is_of_this_membership(evict.epoch)?;
-        if evict.nodes.is_empty() {
-            return Ok(Outcome::Unchanged { revision });
-        }
+        let mut first = None;
         for id in &evict.nodes {
             let (name, node) = self.named(*id)?;
             match node.membership {
@@ -28,18 +26,13 @@ impl Cluster {
                 Membership::Joining => return Err(Refusal::NodeJoining { node: name }),
                 Membership::Evicted => return Err(Refusal::NodeEvicted { node: name }),
             }
-            self.nodes.insert(
-                name,
-                Node {
-                    membership: Membership::Evicted,
-                    revision,
-                    ..node
-                },
-            );
+            first.get_or_insert_with(|| name.clone());
+            self.becomes(name, node, Membership::Evicted);
         }
-        let some = evict.nodes.iter().next().copied().unwrap_or_default();
-        let (name, _) = self.named(some)?;
-        self.somebody_votes(&name)?;
+        let Some(first) = first else {
+            return Ok(Outcome::Unchanged { revision });
+        };
+        self.somebody_votes(&first)?;
         self.epoch = self.epoch.next();
         Ok(Outcome::Changed { revision })
     }
@@ -64,16 +57,19 @@ impl Cluster {
                 told: readmit.incarnation,
             });
         }
-        self.nodes.insert(
-            name,
-            Node {
-                membership: Membership::Active,
-                revision,
-                ..node
-            },
-        );
+        self.becomes(name, node, Membership::Active);
         self.epoch = self.epoch.next();
         Ok(Outcome::Changed { revision })
+    }
+
+    fn becomes(&mut self, name: Name, node: Node, membership: Membership) {
+        let revision = self.generation;
+        let node = Node {
+            membership,
+            revision,
+            ..node
+        };
+        self.nodes.insert(name, node);
     }
 
     /// Refuses to give anything to a node that is not a member.

@@ -4,7 +4,7 @@
 //! A connection over which nothing came for as long as a node needs to be found dead is given up and made anew: what a cut network
 //! holds back would come much later than the first word after it.
 
-use super::Sensing;
+use super::{Sensing, called};
 use crate::cluster::Way;
 use crate::cluster::way::HANDSHAKE_WAIT;
 use palisade_membership::LeaseTimes;
@@ -367,11 +367,8 @@ impl Callers {
 /// How many links there are between two nodes: as many as the one has addresses that is called.
 pub(super) fn between(cluster: &Cluster, one: Uuid, other: Uuid) -> u8 {
     match (cluster.node_by_id(one), cluster.node_by_id(other)) {
-        (Some(_), Some(_)) => {
-            let called = cluster.node_by_id(one.max(other));
-            called.map_or(0, |(_, node)| {
-                node.addresses.len().min(ADDRESSES_PER_NODE_MAX) as u8
-            })
+        (Some((_, one)), Some((_, other))) => {
+            called(one, other).addresses.len().min(ADDRESSES_PER_NODE_MAX) as u8
         }
         _ => 0,
     }
