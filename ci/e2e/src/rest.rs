@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::Agent;
+use ureq::typestate::{WithBody, WithoutBody};
+use ureq::{Agent, RequestBuilder};
 
 use crate::failure::{Failure, Outcome};
 use crate::network;
@@ -67,7 +68,34 @@ impl Rest {
         format!("Bearer {}", token.trim())
     }
 
-    fn ask(&self, how: impl FnOnce() -> Response + Send) -> Outcome<Response> {
+    /// Asks without a body, where the daemon is.
+    fn bare(
+        &self,
+        verb: impl FnOnce(&Agent, String) -> RequestBuilder<WithoutBody> + Send,
+        path: &str,
+    ) -> Outcome<Response> {
+        self.there(|| self.begun(verb, path).call())
+    }
+
+    /// Asks with a body, where the daemon is.
+    fn full(
+        &self,
+        verb: impl FnOnce(&Agent, String) -> RequestBuilder<WithBody> + Send,
+        path: &str,
+        body: &Value,
+    ) -> Outcome<Response> {
+        self.there(|| self.begun(verb, path).send_json(body))
+    }
+
+    fn begun<B>(
+        &self,
+        verb: impl FnOnce(&Agent, String) -> RequestBuilder<B>,
+        path: &str,
+    ) -> RequestBuilder<B> {
+        verb(&self.agent, format!("{}{path}", self.base)).header("authorization", self.bearer())
+    }
+
+    fn there(&self, how: impl FnOnce() -> Response + Send) -> Outcome<Response> {
         match &self.namespace {
             None => Ok(how()),
             Some(namespace) => network::within(namespace, how),
@@ -79,13 +107,7 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn get(&self, path: &str) -> Outcome<Value> {
-        let response = self.ask(|| {
-            self.agent
-                .get(format!("{}{path}", self.base))
-                .header("authorization", self.bearer())
-                .call()
-        })?;
-        answer("GET", path, response)
+        answer("GET", path, self.bare(|agent, at| agent.get(at), path)?)
     }
 
     /// GET of what is not JSON, as `/metrics`.
@@ -93,13 +115,7 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn text(&self, path: &str) -> Outcome<String> {
-        let response = self.ask(|| {
-            self.agent
-                .get(format!("{}{path}", self.base))
-                .header("authorization", self.bearer())
-                .call()
-        })?;
-        text("GET", path, response)
+        text("GET", path, self.bare(|agent, at| agent.get(at), path)?)
     }
 
     /// POST.
@@ -107,13 +123,7 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn post(&self, path: &str, body: &Value) -> Outcome<Value> {
-        let response = self.ask(|| {
-            self.agent
-                .post(format!("{}{path}", self.base))
-                .header("authorization", self.bearer())
-                .send_json(body)
-        })?;
-        answer("POST", path, response)
+        answer("POST", path, self.full(|agent, at| agent.post(at), path, body)?)
     }
 
     /// PATCH.
@@ -121,13 +131,7 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn patch(&self, path: &str, body: &Value) -> Outcome<Value> {
-        let response = self.ask(|| {
-            self.agent
-                .patch(format!("{}{path}", self.base))
-                .header("authorization", self.bearer())
-                .send_json(body)
-        })?;
-        answer("PATCH", path, response)
+        answer("PATCH", path, self.full(|agent, at| agent.patch(at), path, body)?)
     }
 
     /// DELETE.
@@ -135,13 +139,7 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn delete(&self, path: &str) -> Outcome {
-        let response = self.ask(|| {
-            self.agent
-                .delete(format!("{}{path}", self.base))
-                .header("authorization", self.bearer())
-                .call()
-        })?;
-        answer("DELETE", path, response).map(drop)
+        answer("DELETE", path, self.bare(|agent, at| agent.delete(at), path)?).map(drop)
     }
 }
 
